@@ -1,0 +1,100 @@
+//! In which form does the gate speak for itself?
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use serde_json::json;
+
+use crate::dialect::{CrossOrigin, Dialect, Endpoint};
+use crate::refusal::{Detail, Refusal};
+use crate::upstream::translate::X_REQUEST_ID;
+
+/// Whose form a refusal takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Voice {
+    /// A dialect's, at one of its endpoints.
+    Endpoint(&'static dyn Dialect, Endpoint),
+    /// No dialect is known.
+    Plain,
+    /// That of a route's dialect, if it names one.
+    Route(Option<&'static dyn Dialect>),
+}
+
+impl Voice {
+    /// Which other sites' pages may call.
+    pub(crate) fn cross_origin(self) -> CrossOrigin {
+        match self {
+            Self::Endpoint(dialect, _) | Self::Route(Some(dialect)) => dialect.cross_origin(),
+            Self::Plain | Self::Route(None) => CrossOrigin::None,
+        }
+    }
+
+    /// The refusal as a response.
+    pub(crate) fn refuse(self, refusal: &Refusal) -> Response<Bytes> {
+        let (mut response, is_endpoint) = match self {
+            Self::Endpoint(dialect, endpoint) => (dialect.refused(Some(endpoint), refusal), true),
+            Self::Route(Some(dialect)) => (dialect.refused(None, refusal), false),
+            Self::Plain | Self::Route(None) => (plain(refusal), false),
+        };
+        let status = response.status();
+        let headers = response.headers_mut();
+        if let Some(Detail::Allow(methods)) = &refusal.detail {
+            headers.extend(
+                HeaderValue::from_str(methods)
+                    .ok()
+                    .map(|value| (ALLOW, value)),
+            );
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) && !is_endpoint {
+            headers.extend(challenge(refusal).map(|value| (WWW_AUTHENTICATE, value)));
+        }
+        response
+    }
+}
+
+/// The form where no dialect is known: RFC 6749 section 5.2's fields.
+fn plain(refusal: &Refusal) -> Response<Bytes> {
+    let reason = refusal.reason;
+    let error = reason.bearer_error().unwrap_or_else(|| reason.label());
+    let body = json!({"error": error, "error_description": reason.text()});
+    let mut response = Response::new(Bytes::from(body.to_string()));
+    *response.status_mut() = reason.status();
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// `WWW-Authenticate` as in RFC 6750 section 3.
+fn challenge(refusal: &Refusal) -> Option<HeaderValue> {
+    let mut challenge = "Bearer realm=\"tollgate\"".to_owned();
+    if let Some(error) = refusal.reason.bearer_error() {
+        let text = refusal.reason.text();
+        challenge += &format!(", error=\"{error}\", error_description=\"{text}\"");
+    }
+    if let Some(Detail::Scope(scope)) = &refusal.detail {
+        challenge += &format!(", scope=\"{scope}\"");
+    }
+    HeaderValue::from_str(&challenge).ok()
+}
+
+/// The client's id for its request if it is well-formed, else a new random one.
+pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let is_fine = |value: &&HeaderValue| {
+        let text = value.as_bytes();
+        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+        (1..=MAX_REQUEST_ID).contains(&text.len()) && text.iter().all(is_plain)
+    };
+    if let Some(given) = headers.get(X_REQUEST_ID).filter(is_fine) {
+        return given.clone();
+    }
+    let id = format!("{:032x}", fastrand::u128(..));
+    // Hexadecimal digits are always a valid header value.
+    HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("0"))
+}
+
+/// The longest id that is taken from a client, in bytes.
+const MAX_REQUEST_ID: usize = 128;

@@ -1,0 +1,105 @@
+//! What does the client get as a body? The gate's own bytes, or the upstream's as they come; with
+//! it travels the exchange, which ends when the body does.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+
+use crate::refusal::Reason;
+use crate::telemetry::exchange::Exchange;
+use crate::upstream::body::{ResponseBody, Upload, drain};
+
+/// The body of a response to a client.
+#[derive(Debug)]
+pub struct GateBody {
+    source: Source,
+    exchange: Option<Exchange>,
+    upload: Option<Rc<Upload>>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Own(Full<Bytes>),
+    Upstream(ResponseBody),
+}
+
+impl GateBody {
+    /// The gate's own bytes.
+    #[must_use]
+    pub fn own(bytes: Bytes) -> Self {
+        Self {
+            source: Source::Own(Full::new(bytes)),
+            exchange: None,
+            upload: None,
+        }
+    }
+
+    /// The upstream's, as they come.
+    #[must_use]
+    pub const fn upstream(body: ResponseBody) -> Self {
+        Self {
+            source: Source::Upstream(body),
+            exchange: None,
+            upload: None,
+        }
+    }
+
+    /// From now on the exchange ends with this body, and the request's body is kept until then.
+    pub fn carry(&mut self, exchange: Exchange, upload: Rc<Upload>) {
+        self.exchange = Some(exchange);
+        self.upload = Some(upload);
+    }
+}
+
+impl Body for GateBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let body = match &mut self.source {
+            // Polling the gate's own bytes cannot fail.
+            Source::Own(body) => {
+                return Pin::new(body)
+                    .poll_frame(context)
+                    .map_err(|never| match never {});
+            }
+            Source::Upstream(body) => body,
+        };
+        let polled = Pin::new(body).poll_frame(context);
+        if let Poll::Ready(Some(Err(error))) = &polled
+            && let Some(exchange) = &mut self.exchange
+        {
+            exchange.broke_off(Reason::UpstreamBroken, error.to_string());
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Own(body) => body.is_end_stream(),
+            Source::Upstream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(body) => body.size_hint(),
+            Source::Upstream(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for GateBody {
+    fn drop(&mut self) {
+        if let Some(upload) = self.upload.take() {
+            drain(upload);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What was asked for on the command line, and with which exit code does it end?
+
+pub mod run;
+pub mod tools;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::load::ConfigError;
+use crate::identity::hashing::HashAlgorithm;
+
+/// A reverse proxy that authenticates: no token, no passage.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 fine, 1 failed, 2 wrong usage or config.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve as the config says, until SIGTERM or SIGINT; SIGHUP reads the config again
+    Run {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Check the config without serving, and print what would be served
+    Check {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Show the whole main job in one process: a legacy upstream, the gate, curl lines to paste
+    Demo {
+        /// Where clients connect; port 0 picks a free one
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8443")]
+        listen: String,
+        /// Where operators connect; port 0 picks a free one
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
+        admin: String,
+    },
+    /// Read a password from standard input and print its hash for a users file
+    HashPassword {
+        /// The algorithm
+        #[arg(long, value_enum, default_value = "argon2id")]
+        algorithm: HashAlgorithm,
+    },
+    /// Work with tokens
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Print the JSON Schema of the config
+    Schema,
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    /// Print a fresh access token, signed with the config's first key
+    Mint {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Whom the token is about (`sub`)
+        #[arg(long)]
+        subject: String,
+        /// Scopes, space-separated
+        #[arg(long, default_value = "")]
+        scope: String,
+        /// How long it lives, such as 15m [default: tokens.access_ttl]
+        #[arg(long, value_parser = humantime::parse_duration)]
+        ttl: Option<Duration>,
+    },
+    /// Read a token from standard input and say whether the gate would accept it, and why not
+    Inspect {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The config file
+    #[arg(long = "config", value_name = "FILE")]
+    path: PathBuf,
+}
+
+/// Runs the command line.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    match dispatch(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            let is_config = error.is::<ConfigError>();
+            ExitCode::from(if is_config { USAGE } else { FAILED })
+        }
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run { config } => run::run(&config.path),
+        Command::Check { config } => tools::check(&config.path),
+        Command::Demo { listen, admin } => crate::demo::run(&listen, &admin),
+        Command::HashPassword { algorithm } => tools::hash_password(algorithm),
+        Command::Schema => tools::schema(),
+        Command::Token {
+            command:
+                TokenCommand::Mint {
+                    config,
+                    subject,
+                    scope,
+                    ttl,
+                },
+        } => tools::mint(&config.path, subject, scope, ttl),
+        Command::Token {
+            command: TokenCommand::Inspect { config },
+        } => tools::inspect(&config.path),
+    }
+}
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+
+#[expect(clippy::print_stderr, reason = "the command line's own voice")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("tollgate: {error:#}");
+}
+
+/// Prints for the one who called.
+#[expect(clippy::print_stdout, reason = "the command line's own voice")]
+pub(crate) fn say(text: impl std::fmt::Display) {
+    println!("{text}");
+}

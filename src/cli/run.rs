@@ -1,0 +1,298 @@
+//! How does a config become a gate that serves, and how does it end?
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use anyhow::Context as _;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::interval;
+
+use super::say;
+use crate::admin::Admin;
+use crate::clock;
+use crate::config::Config;
+use crate::config::files::Files;
+use crate::config::load::{self, ConfigError};
+use crate::config::problem::Problems;
+use crate::identity::hashing::HashingPool;
+use crate::server::Workers;
+use crate::server::drain::{self, Stop};
+use crate::server::listener::{Listener, Unbound};
+use crate::snapshot::{Shared, Snapshot};
+use crate::telemetry::metrics::{Metrics, Registries};
+use crate::telemetry::start_logging;
+use crate::token::cache::{SWEEP_INTERVAL, TokenCache};
+
+/// A config in which nothing is wrong, ready to be served.
+#[derive(Debug)]
+pub struct Prepared {
+    config: Config,
+    /// The rules.
+    pub snapshot: Snapshot,
+    listeners: Vec<Unbound>,
+    admin: SocketAddr,
+}
+
+impl Prepared {
+    /// What would be served, one line each.
+    pub(super) fn summary(&self) -> Vec<String> {
+        let Config {
+            listeners,
+            login,
+            identity,
+            upstreams,
+            routes,
+            ..
+        } = &self.config;
+        let mut lines = Vec::new();
+        for listener in listeners {
+            let scheme = if listener.tls.is_some() {
+                "https"
+            } else {
+                "http"
+            };
+            lines.push(format!("listener  {scheme}://{}", listener.address.0));
+        }
+        lines.push(format!("admin     http://{}", self.admin));
+        for login in login {
+            let (host, prefix) = (login.host.as_deref(), login.prefix.as_deref());
+            let place = format!("{}{}", host.unwrap_or("*"), prefix.unwrap_or_default());
+            lines.push(format!(
+                "login     {} at {place}",
+                login.dialect.dialect().name()
+            ));
+        }
+        lines.push(format!("identity  {} provider(s)", identity.len()));
+        for (name, upstream) in upstreams {
+            let endpoints: Vec<_> = upstream
+                .endpoints
+                .iter()
+                .map(|url| url.0.as_str())
+                .collect();
+            lines.push(format!("upstream  {name} at {}", endpoints.join(", ")));
+        }
+        for (config, route) in routes.iter().zip(self.snapshot.routes.all()) {
+            let access = if config.public { "PUBLIC" } else { "token" };
+            lines.push(format!(
+                "route     {} -> {} ({access})",
+                route.name, config.upstream
+            ));
+        }
+        lines
+    }
+}
+
+/// Checks a config and reads all that it names.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn prepare(config: Config, files: &Files, file: &Path) -> Result<Prepared, ConfigError> {
+    let mut problems = Problems::default();
+    let snapshot = Snapshot::build(&config, files, &mut problems);
+    let listeners = config
+        .listeners
+        .iter()
+        .enumerate()
+        .filter_map(|(index, listener)| {
+            listener.build(&format!("listeners[{index}]"), files, &mut problems)
+        });
+    let listeners: Vec<_> = listeners.collect();
+    if config.listeners.is_empty() {
+        problems.add("listeners", "at least one is needed");
+    }
+    if config.workers == Some(0) {
+        problems.add("workers", "must be at least 1");
+    }
+    let admin = config.admin.build(&mut problems);
+    match (snapshot, admin) {
+        (Some(snapshot), Some(admin)) if problems.is_empty() => Ok(Prepared {
+            config,
+            snapshot,
+            listeners,
+            admin,
+        }),
+        _ => Err(ConfigError::Invalid {
+            file: file.to_owned(),
+            problems,
+        }),
+    }
+}
+
+/// Reads, checks and prepares a config file.
+///
+/// # Errors
+/// As [`load::load`] and [`prepare`].
+pub fn prepare_file(file: &Path) -> Result<Prepared, ConfigError> {
+    let (config, files) = load::load(file)?;
+    prepare(config, &files, file)
+}
+
+/// Serves a config file until a signal ends it.
+///
+/// # Errors
+/// If the config is wrong, or an address or thread cannot be had.
+pub fn run(file: &Path) -> anyhow::Result<()> {
+    let prepared = prepare_file(file)?;
+    let _logging = start_logging(&prepared.config.log);
+    let serving = serve(prepared)?;
+    serving.announce();
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serving.until_signalled(Some(file.to_owned())))?;
+    serving.end();
+    Ok(())
+}
+
+/// A gate that serves.
+#[derive(Debug)]
+pub struct Serving {
+    listeners: Vec<Arc<Listener>>,
+    admin_address: SocketAddr,
+    admin_socket: std::net::TcpListener,
+    admin: Arc<Admin>,
+    workers: Workers,
+    stop: Stop,
+}
+
+/// Starts to serve.
+///
+/// # Errors
+/// If an address or thread cannot be had.
+pub fn serve(prepared: Prepared) -> anyhow::Result<Serving> {
+    let Prepared {
+        config,
+        snapshot,
+        listeners,
+        admin,
+    } = prepared;
+    let admin_socket = std::net::TcpListener::bind(admin)
+        .with_context(|| format!("cannot listen on {admin} (admin.address)"))?;
+    admin_socket.set_nonblocking(true)?;
+    let listeners = listeners
+        .into_iter()
+        .map(|listener| listener.bind().map(Arc::new));
+    let listeners: Vec<_> = listeners.collect::<Result<_, _>>()?;
+    let cache = TokenCache::new(&config.tokens.cache)
+        .map_err(|_| anyhow::anyhow!("the system's random generator failed"))?;
+    let limits = &config.limits;
+    let hashing = HashingPool::start(limits.hashing_threads, limits.hashing_queue)?;
+    let shared = Arc::new(Shared::new(snapshot, cache, hashing));
+    let (stop, drain) = drain::channel(config.drain.grace.0);
+    let metrics = Metrics::new()?;
+    metrics.set_build_info();
+    for listener in &listeners {
+        for (name, not_after) in listener.tls.iter().flat_map(|tls| &tls.expiries) {
+            metrics.certificate(&listener.name, name, *not_after);
+        }
+    }
+    let registries = Registries::default();
+    registries.add(&metrics);
+    let count = config
+        .workers
+        .or_else(|| available_parallelism().ok().map(usize::from));
+    let workers = Workers::start(count.unwrap_or(1), &listeners, &shared, &registries, &drain)?;
+    let admin = Arc::new(Admin {
+        registries,
+        metrics,
+        shared,
+        drain,
+    });
+    let admin_address = admin_socket.local_addr()?;
+    Ok(Serving {
+        listeners,
+        admin_address,
+        admin_socket,
+        admin,
+        workers,
+        stop,
+    })
+}
+
+impl Serving {
+    /// Where clients connect.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners
+            .iter()
+            .map(|listener| listener.address)
+            .collect()
+    }
+
+    /// Where operators connect.
+    #[must_use]
+    pub const fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// Says where everything is.
+    fn announce(&self) {
+        for listener in &self.listeners {
+            say(format_args!(
+                "listening {}://{}",
+                listener.scheme(),
+                listener.address
+            ));
+        }
+        say(format_args!("admin http://{}", self.admin_address));
+        say("ready");
+    }
+
+    /// Serves the admin listener and keeps house until SIGTERM or SIGINT; SIGHUP reads `file`
+    /// again.
+    ///
+    /// # Errors
+    /// If signals cannot be caught or the admin socket cannot be used.
+    pub async fn until_signalled(&self, file: Option<PathBuf>) -> anyhow::Result<()> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        let mut ticks = interval(SWEEP_INTERVAL);
+        let admin = Arc::clone(&self.admin).serve(self.admin_socket.try_clone()?);
+        let mut admin = std::pin::pin!(admin);
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                _ = hang_up.recv() => self.reload(file.as_deref()),
+                _ = ticks.tick() => self.sweep(),
+                ended = &mut admin => ended?,
+            }
+        }
+        tracing::info!("draining");
+        Ok(())
+    }
+
+    /// Drains: no new connection, those that are open end politely or when the grace period does.
+    pub fn end(self) {
+        self.stop.begin();
+        self.workers.join();
+        tracing::info!("stopped");
+    }
+
+    /// Puts the file's rules in force, or keeps the old ones and says why.
+    fn reload(&self, file: Option<&Path>) {
+        let Some(file) = file else { return };
+        match prepare_file(file) {
+            Ok(prepared) => {
+                self.admin.shared.swap(prepared.snapshot);
+                self.admin.metrics.reloaded(true);
+                tracing::info!("the config was read again; listeners, admin and workers stay");
+            }
+            Err(error) => {
+                self.admin.metrics.reloaded(false);
+                tracing::error!(%error, "the new config was refused; the old one goes on");
+            }
+        }
+    }
+
+    fn sweep(&self) {
+        let shared = &self.admin.shared;
+        let snapshot = shared.current();
+        let leeway = snapshot.tokens.leeway;
+        shared
+            .cache
+            .sweep(snapshot.generation(), clock::unix_now(), leeway);
+    }
+}

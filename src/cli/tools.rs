@@ -1,0 +1,108 @@
+//! The commands that do not serve.
+
+use std::io::{BufRead as _, stdin};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use zeroize::Zeroizing;
+
+use super::run::prepare_file;
+use super::say;
+use crate::clock;
+use crate::config::Config;
+use crate::identity::hashing::{HashAlgorithm, hash};
+use crate::token::TokenType;
+use crate::token::issue::{Grantee, issue};
+use crate::token::verify::verify;
+
+/// Checks a config file and prints what would be served.
+pub(super) fn check(file: &Path) -> anyhow::Result<()> {
+    let prepared = prepare_file(file)?;
+    say(format_args!("{} can be served", file.display()));
+    for line in prepared.summary() {
+        say(line);
+    }
+    Ok(())
+}
+
+/// Prints the hash of a password.
+pub(super) fn hash_password(algorithm: HashAlgorithm) -> anyhow::Result<()> {
+    let password = read_line("a password")?;
+    say(hash(&password, algorithm)
+        .map_err(|error| anyhow!("cannot hash this password: {error}"))?);
+    Ok(())
+}
+
+/// Prints the JSON Schema of the config.
+pub(super) fn schema() -> anyhow::Result<()> {
+    say(serde_json::to_string_pretty(&schemars::schema_for!(
+        Config
+    ))?);
+    Ok(())
+}
+
+/// Prints a fresh access token.
+pub(super) fn mint(
+    file: &Path,
+    subject: String,
+    scope: String,
+    ttl: Option<Duration>,
+) -> anyhow::Result<()> {
+    let tokens = prepare_file(file)?.snapshot.tokens;
+    if subject.is_empty() {
+        bail!("--subject must not be empty");
+    }
+    let ttl = tokens.lifetimes.access(ttl);
+    let grantee = Grantee {
+        subject,
+        scope,
+        sealed: None,
+        account: None,
+    };
+    let token = issue(&tokens, &grantee, TokenType::Access, ttl, clock::unix_now())?;
+    say(token.expose());
+    Ok(())
+}
+
+/// Says whether the gate would accept a token.
+pub(super) fn inspect(file: &Path) -> anyhow::Result<()> {
+    let tokens = prepare_file(file)?.snapshot.tokens;
+    let token = read_line("a token")?;
+    match verify(&token, TokenType::Access, &tokens, clock::unix_now()) {
+        Ok(verified) => {
+            let scopes = Vec::from_iter(verified.scopes()).join(" ");
+            say("accepted");
+            say(format_args!("subject: {}", verified.subject()));
+            say(format_args!("scope: {scopes}"));
+            say(format_args!(
+                "expires: {} (seconds since the epoch)",
+                verified.expires().0
+            ));
+            say(format_args!(
+                "sealed credential: {}",
+                if verified.sealed().is_some() {
+                    "yes"
+                } else {
+                    "no"
+                }
+            ));
+            Ok(())
+        }
+        Err(reason) => bail!("refused: {}: {}", reason.label(), reason.text()),
+    }
+}
+
+fn read_line(what: &str) -> anyhow::Result<Zeroizing<String>> {
+    let mut line = Zeroizing::new(String::new());
+    let count = stdin()
+        .lock()
+        .read_line(&mut line)
+        .context("cannot read standard input")?;
+    if count == 0 {
+        bail!("expected {what} on standard input");
+    }
+    let bare = line.strip_suffix('\n').unwrap_or(&line);
+    let bare = bare.strip_suffix('\r').unwrap_or(bare);
+    Ok(Zeroizing::new(bare.to_owned()))
+}

@@ -1,0 +1,95 @@
+//! How does YAML become a config, and how is a mistake in it told?
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde_saphyr::Error as YamlError;
+
+use super::Config;
+use super::files::{FileError, Files};
+use super::problem::{Problems, nearest};
+
+/// Why a config was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The YAML does not fit; with line and column.
+    #[error("{}:{line}:{column}: {text}", file.display())]
+    Syntax {
+        /// The file at fault.
+        file: PathBuf,
+        /// One-based.
+        line: u64,
+        /// One-based.
+        column: u64,
+        /// What is wrong, and what would be right.
+        text: String,
+    },
+    /// The YAML fits its types but not its purpose; every problem is listed.
+    #[error("{} cannot be served:\n{problems}", file.display())]
+    Invalid {
+        /// The file at fault.
+        file: PathBuf,
+        /// What is wrong.
+        problems: Problems,
+    },
+}
+
+/// Reads the config file and says where the files that it names are to be found.
+///
+/// # Errors
+/// If it cannot be read or does not fit its types.
+pub fn load(file: &Path) -> Result<(Config, Files), ConfigError> {
+    let here = Files::below("");
+    let config = parse(&here.read_text(file)?, file)?;
+    let folder = file.parent().map_or_else(PathBuf::new, Path::to_path_buf);
+    Ok((config, Files::below(folder)))
+}
+
+/// Parses YAML; `file` is named in errors.
+///
+/// # Errors
+/// With the line and column of the first thing that does not fit.
+pub fn parse<T: DeserializeOwned>(yaml: &str, file: &Path) -> Result<T, ConfigError> {
+    serde_saphyr::from_str(yaml).map_err(|error| {
+        let bare = error.without_snippet();
+        let (line, column) = bare
+            .location()
+            .map_or((1, 1), |location| (location.line(), location.column()));
+        ConfigError::Syntax {
+            file: file.to_owned(),
+            line,
+            column,
+            text: explain(bare),
+        }
+    })
+}
+
+fn explain(error: &YamlError) -> String {
+    match error {
+        YamlError::SerdeUnknownField {
+            field, expected, ..
+        } => unknown("key", field, expected),
+        YamlError::SerdeUnknownVariant {
+            variant, expected, ..
+        } => unknown("value", variant, expected),
+        YamlError::SerdeMissingField { field, .. } => format!("the key `{field}` is missing here"),
+        other => {
+            let text = other.to_string();
+            // The location is told already, in front.
+            text.split(" at line ").next().unwrap_or(&text).to_owned()
+        }
+    }
+}
+
+fn unknown(what: &str, name: &str, expected: &[&str]) -> String {
+    match nearest(name, expected.iter().copied()) {
+        Some(near) => format!("unknown {what} `{name}`; did you mean `{near}`?"),
+        None => format!(
+            "unknown {what} `{name}`; known here: {}",
+            expected.join(", ")
+        ),
+    }
+}

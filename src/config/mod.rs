@@ -1,0 +1,59 @@
+//! What is to be served? The root of the config; each section's type lives with its module.
+
+pub mod files;
+pub mod load;
+pub mod problem;
+pub mod secret;
+pub mod value;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::admin::AdminConfig;
+use crate::dialect::LoginConfig;
+use crate::identity::IdentityConfig;
+use crate::route::RouteConfig;
+use crate::server::{DrainConfig, LimitsConfig, ListenerConfig};
+use crate::telemetry::LogConfig;
+use crate::token::TokensConfig;
+use crate::upstream::UpstreamConfig;
+
+/// The whole config of a gate. Unknown keys are errors; relative paths start at the config
+/// file's folder.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where clients connect. At least one.
+    pub listeners: Vec<ListenerConfig>,
+    /// Where operators and probes connect: `/livez`, `/readyz`, `/metrics`.
+    #[serde(default)]
+    pub admin: AdminConfig,
+    /// Threads that serve, each with its own listener and upstream connections.
+    /// Default: the number of cores.
+    #[serde(default)]
+    pub workers: Option<usize>,
+    /// What tokens look like, how long they live, which keys sign and verify them.
+    pub tokens: TokensConfig,
+    /// Who knows users; asked in this order.
+    #[serde(default)]
+    pub identity: Vec<IdentityConfig>,
+    /// The services behind the gate, by name.
+    pub upstreams: BTreeMap<String, UpstreamConfig>,
+    /// The login dialects that the gate answers itself. A dialect that is not listed leaves its
+    /// paths to the routes.
+    #[serde(default)]
+    pub login: Vec<LoginConfig>,
+    /// Which requests may pass, to where, and what they need for it.
+    pub routes: Vec<RouteConfig>,
+    /// Bounds on what clients may take.
+    #[serde(default)]
+    pub limits: LimitsConfig,
+    /// What is logged.
+    #[serde(default)]
+    pub log: LogConfig,
+    /// How the gate goes down.
+    #[serde(default)]
+    pub drain: DrainConfig,
+}

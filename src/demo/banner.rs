@@ -1,0 +1,54 @@
+//! What can a newcomer try? Lines of curl that work when pasted, from login to echo.
+//!
+//! A line that starts with `#` explains; every other line is one command for a POSIX shell.
+
+/// The banner for a gate and an admin listener, given as URLs without a slash at the end.
+#[must_use]
+pub fn lines(gate: &str, admin: &str) -> String {
+    LINES.replace("{gate}", gate).replace("{admin}", admin)
+}
+
+const LINES: &str = r##"# Tollgate's demo: the gate stands before a legacy service that knows only Basic auth.
+#   gate   {gate}   (self-signed certificate, hence curl -k)
+#   admin  {admin}
+#   user   root, password memphis
+# Paste line by line; Ctrl-C ends it.
+
+# Names used below.
+GATE={gate} ADMIN={admin} JSON='Content-Type: application/json'
+
+# Log in (Memphis) and keep both tokens.
+LOGIN=$(curl -sk "$GATE/auth/authenticate" -H "$JSON" -d '{"username":"root","password":"memphis"}'); echo "$LOGIN"
+TOKEN=$(echo "$LOGIN" | sed -n 's/.*"jwt":"\([^"]*\)".*/\1/p') REFRESH=$(echo "$LOGIN" | sed -n 's/.*"jwt_refresh_token":"\([^"]*\)".*/\1/p')
+AUTH="Authorization: Bearer $TOKEN"
+
+# Produce one message, then two; then one with the token in the URL; then see what arrived.
+curl -sk -w ' [%{http_code}]\n' "$GATE/stations/demo/produce/single" -H "$AUTH" -H 'Content-Type: text/plain' -d 'hello'
+curl -sk -w ' [%{http_code}]\n' "$GATE/stations/demo/produce/batch" -H "$AUTH" -H "$JSON" -d '[{"n":1},{"n":2}]'
+curl -sk -w ' [%{http_code}]\n' "$GATE/stations/demo/produce/single?authorization=$TOKEN" -H 'Content-Type: text/plain' -d 'hello by URL'
+curl -sk -w ' [%{http_code}]\n' "$GATE/stations/demo/messages" -H "$AUTH"
+
+# No token, no passage.
+curl -sk -w ' [%{http_code}]\n' "$GATE/stations/demo/produce/single" -H 'Content-Type: text/plain' -d 'let me in'
+
+# A new pair of tokens for the refresh token.
+curl -sk -w ' [%{http_code}]\n' "$GATE/auth/refreshToken" -H "$JSON" -d "{\"jwt_refresh_token\":\"$REFRESH\"}"
+
+# A client of STS-MQTT: create, list, read, update, delete.
+RECORD=$(curl -sk "$GATE/api/client" -H "$AUTH" -H "$JSON" -d '{"name":"lamp","clientId":"lamp-1","key":"k"}'); echo "$RECORD"
+CLIENT=$(echo "$RECORD" | sed -n 's/.*"id":"\([^"]*\)".*/\1/p')
+curl -sk -w ' [%{http_code}]\n' "$GATE/api/client" -H "$AUTH"
+curl -sk -w ' [%{http_code}]\n' "$GATE/api/client/$CLIENT" -H "$AUTH"
+curl -sk -w ' [%{http_code}]\n' "$GATE/api/client/$CLIENT" -H "$AUTH" -H "$JSON" -X PUT -d '{"description":"in the hall"}'
+curl -sk -w ' [%{http_code}]\n' "$GATE/api/client/$CLIENT" -H "$AUTH" -X DELETE
+
+# A WebSocket, the token in its URL as a browser would do it: it echoes hello and closes.
+curl -sk -iN --http1.1 --max-time 5 -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' "$GATE/ws/echo?message=hello&authorization=$TOKEN" | LC_ALL=C tr -cd '[:print:]\n'; echo
+
+# What the legacy service sees of a request: its own login, never the token.
+curl -sk -w ' [%{http_code}]\n' "$GATE/headers" -H "$AUTH"
+
+# What the gate counted.
+curl -s "$ADMIN/metrics" | grep '^tollgate_requests_total'
+
+"##;

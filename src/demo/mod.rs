@@ -1,0 +1,121 @@
+//! The whole main job in one process, with no file and no network: a legacy upstream that knows
+//! only Basic auth, the gate in front of it, and one user.
+
+pub mod banner;
+pub mod upstream;
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::Context as _;
+use rcgen::{CertificateParams, KeyPair};
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+use tokio::task::spawn_blocking;
+
+use crate::cli::run::{prepare, serve};
+use crate::cli::say;
+use crate::config::files::Files;
+use crate::config::load::parse;
+use crate::config::{Config, value::Expanded};
+use crate::identity::hashing::{HashAlgorithm, hash};
+use crate::telemetry::start_logging;
+use upstream::Account;
+
+/// Runs the demo until a signal ends it.
+///
+/// # Errors
+/// If an address cannot be had.
+pub fn run(listen: &str, admin: &str) -> anyhow::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let legacy = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+    let password = random_text();
+    let files = files(&password)?;
+    let mut config: Config = parse(&yaml(legacy.local_addr()?), Path::new(NAME))?;
+    for listener in &mut config.listeners {
+        listener.address = Expanded(listen.to_owned());
+    }
+    config.admin.address = Expanded(admin.to_owned());
+    let prepared = prepare(config, &files, Path::new(NAME))?;
+    let _logging = start_logging(&crate::telemetry::LogConfig::default());
+    runtime.spawn(upstream::serve(legacy, Account::new("legacy", &password)));
+    let serving = serve(prepared)?;
+    let gate = serving
+        .addresses()
+        .first()
+        .copied()
+        .context("the demo has no listener")?;
+    let admin = serving.admin_address();
+    say(banner::lines(
+        &format!("https://{gate}"),
+        &format!("http://{admin}"),
+    ));
+    say("ready");
+    runtime.block_on(async {
+        serving.until_signalled(None).await?;
+        // The legacy upstream goes on meanwhile, so that requests under way can end.
+        spawn_blocking(|| serving.end()).await?;
+        Ok(())
+    })
+}
+
+/// How the demo's config is called in errors.
+const NAME: &str = "(demo)";
+
+fn yaml(legacy: SocketAddr) -> String {
+    format!(
+        r#"
+listeners:
+  - address: 127.0.0.1:8443
+    tls: {{ certificate: tls.crt, private_key: tls.key }}
+tokens:
+  issuer: tollgate-demo
+  keys: [ {{ id: demo, algorithm: HS256, secret_file: signing }} ]
+identity:
+  - users_file: users.yaml
+upstreams:
+  legacy: {{ endpoints: [ "http://{legacy}" ] }}
+login:
+  - dialect: memphis
+routes:
+  - path: /public/**
+    upstream: legacy
+    public: true
+  - path: /**
+    upstream: legacy
+    require: {{ scopes: [ demo ] }}
+    credential: {{ basic: {{ username: legacy, password_file: legacy-password }} }}
+    upstream_refusal: {{ statuses: [ 401 ], locations: [ "/login*" ] }}
+"#
+    )
+}
+
+fn files(legacy_password: &str) -> anyhow::Result<Files> {
+    let names = [
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+        "::1".to_owned(),
+    ];
+    let key = KeyPair::generate()?;
+    let certificate = CertificateParams::new(names)?.self_signed(&key)?;
+    let hashed = hash("memphis", HashAlgorithm::Argon2id).map_err(anyhow::Error::msg)?;
+    let users = format!(
+        "users:\n  - name: root\n    email: root@example.com\n    password_hash: \"{hashed}\"\n    \
+         connection_token_hash: \"{hashed}\"\n    scopes: [ demo ]\n"
+    );
+    Ok(Files::in_memory([
+        ("tls.crt", certificate.pem().into_bytes()),
+        ("tls.key", key.serialize_pem().into_bytes()),
+        ("signing", random_text().into_bytes()),
+        ("legacy-password", legacy_password.as_bytes().to_vec()),
+        ("users.yaml", users.into_bytes()),
+    ]))
+}
+
+/// 256 random bits as text: the demo's secrets live as long as its process.
+fn random_text() -> String {
+    let mut bits = [0; 32];
+    // Without randomness rustls would not have come this far.
+    let _ = aws_lc_rs::rand::fill(&mut bits);
+    bits.iter().map(|byte| format!("{byte:02x}")).collect()
+}

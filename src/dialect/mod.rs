@@ -1,0 +1,213 @@
+//! How do a system's clients say "log me in", "refresh", and what do they expect back?
+//!
+//! A dialect is a pure mapping between wire and meaning, without I/O, clock or store.
+
+pub mod memphis;
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Response, request};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::config::problem::Problems;
+use crate::config::secret::Secret;
+use crate::config::value::Span;
+use crate::identity::Attempt;
+use crate::refusal::Refusal;
+use crate::token::Lifetimes;
+use crate::token::issue::TokenPair;
+
+/// One login that the gate answers itself.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoginConfig {
+    /// Which system's clients are spoken to.
+    pub dialect: DialectName,
+    /// The host asked for, without port. Default: any.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// What stands in front of the dialect's paths, such as `/broker`. Default: nothing.
+    #[serde(default)]
+    pub prefix: Option<String>,
+    /// Instead of `tokens.access_ttl`.
+    #[serde(default)]
+    pub access_ttl: Option<Span>,
+    /// Instead of `tokens.refresh_ttl`.
+    #[serde(default)]
+    pub refresh_ttl: Option<Span>,
+    /// Instead of `tokens.max_access_ttl`.
+    #[serde(default)]
+    pub max_access_ttl: Option<Span>,
+    /// Instead of `tokens.max_refresh_ttl`.
+    #[serde(default)]
+    pub max_refresh_ttl: Option<Span>,
+}
+
+/// The registry of dialects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DialectName {
+    /// The Memphis REST gateway.
+    Memphis,
+}
+
+impl DialectName {
+    /// The dialect of this name.
+    #[must_use]
+    pub fn dialect(self) -> &'static dyn Dialect {
+        match self {
+            Self::Memphis => &memphis::Memphis,
+        }
+    }
+}
+
+/// What a dialect's path is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Credentials for tokens.
+    Login,
+    /// A refresh token for tokens.
+    Refresh,
+    /// The dialect's path, but not a method of it.
+    WrongMethod,
+}
+
+/// What a client asks for.
+#[derive(Debug)]
+pub enum Grant {
+    /// Tokens for credentials.
+    Login(Attempt, AskedLifetimes),
+    /// Tokens for a refresh token.
+    Refresh(Secret<String>, AskedLifetimes),
+}
+
+/// The lifetimes that a client asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AskedLifetimes {
+    /// The access token's.
+    pub access: Option<Duration>,
+    /// The refresh token's.
+    pub refresh: Option<Duration>,
+}
+
+/// Which other sites' pages may call (Fetch standard, CORS protocol).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrossOrigin {
+    /// Any: the dialect's clients hold their tokens themselves, so no cookie can be abused.
+    Any,
+    /// None.
+    None,
+}
+
+/// One system's way of speaking login.
+pub trait Dialect: Debug + Sync {
+    /// The name in metrics and logs.
+    fn name(&self) -> &'static str;
+
+    /// Whether this path, below the mount's prefix, is the dialect's.
+    fn endpoint(&self, method: &Method, path: &str) -> Option<Endpoint>;
+
+    /// Wire to meaning.
+    ///
+    /// # Errors
+    /// The refusal of what does not fit.
+    fn parse(
+        &self,
+        endpoint: Endpoint,
+        head: &request::Parts,
+        body: &[u8],
+    ) -> Result<Grant, Refusal>;
+
+    /// Tokens to wire.
+    fn granted(&self, endpoint: Endpoint, tokens: &TokenPair) -> Response<Bytes>;
+
+    /// Refusal to wire, on an endpoint of the dialect or on a route of its clients.
+    fn refused(&self, endpoint: Option<Endpoint>, refusal: &Refusal) -> Response<Bytes>;
+
+    /// Which other sites' pages may call.
+    fn cross_origin(&self) -> CrossOrigin;
+}
+
+/// A dialect where it is mounted.
+#[derive(Debug)]
+pub struct Mount {
+    /// The dialect.
+    pub dialect: &'static dyn Dialect,
+    /// How long its tokens live.
+    pub lifetimes: Lifetimes,
+    host: Option<String>,
+    prefix: String,
+}
+
+/// All mounts.
+#[derive(Debug, Default)]
+pub struct Mounts(Vec<Mount>);
+
+impl Mounts {
+    /// Builds all mounts; notes every problem.
+    #[must_use]
+    pub fn build(configs: &[LoginConfig], defaults: &Lifetimes, problems: &mut Problems) -> Self {
+        let mut mounts = Vec::<Mount>::with_capacity(configs.len());
+        for (index, config) in configs.iter().enumerate() {
+            let at = format!("login[{index}]");
+            let mount = config.build(&at, defaults, problems);
+            let clash = mounts.iter().any(|other| {
+                other.dialect.name() == mount.dialect.name()
+                    && (&other.host, &other.prefix) == (&mount.host, &mount.prefix)
+            });
+            if clash {
+                problems.add(
+                    &at,
+                    "the same dialect is mounted on this host and prefix already",
+                );
+            }
+            mounts.push(mount);
+        }
+        Self(mounts)
+    }
+
+    /// The mount and endpoint that a request is for, if any.
+    #[must_use]
+    pub fn find(&self, host: &str, method: &Method, path: &str) -> Option<(&Mount, Endpoint)> {
+        self.0.iter().find_map(|mount| {
+            if mount.host.as_deref().is_some_and(|wanted| wanted != host) {
+                return None;
+            }
+            let endpoint = mount
+                .dialect
+                .endpoint(method, path.strip_prefix(&mount.prefix)?)?;
+            Some((mount, endpoint))
+        })
+    }
+}
+
+impl LoginConfig {
+    fn build(&self, at: &str, defaults: &Lifetimes, problems: &mut Problems) -> Mount {
+        let or = |own: Option<Span>, default: Duration| own.map_or(default, |span| span.0);
+        let max_access = or(self.max_access_ttl, defaults.max_access);
+        let max_refresh = or(self.max_refresh_ttl, defaults.max_refresh);
+        let lifetimes = Lifetimes {
+            access: or(self.access_ttl, defaults.access),
+            refresh: or(self.refresh_ttl, defaults.refresh),
+            max_access,
+            max_refresh,
+        };
+        lifetimes.check(at, problems);
+        let prefix = self.prefix.clone().unwrap_or_default();
+        if !prefix.is_empty() && (!prefix.starts_with('/') || prefix.ends_with('/')) {
+            problems.add(
+                format_args!("{at}.prefix"),
+                "must start with `/` and not end with it",
+            );
+        }
+        Mount {
+            dialect: self.dialect.dialect(),
+            lifetimes,
+            host: self.host.as_ref().map(|host| host.to_ascii_lowercase()),
+            prefix,
+        }
+    }
+}

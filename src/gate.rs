@@ -1,0 +1,484 @@
+//! THE PATH. One request walks through the house once, from top to bottom; this is the only
+//! place where a refusal becomes a response.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST, ORIGIN, TRANSFER_ENCODING};
+use http::{Method, Request, Response, StatusCode, Version, request};
+use hyper::body::Incoming;
+use tokio::task::spawn_local;
+
+use crate::answer::{self, Voice};
+use crate::body::GateBody;
+use crate::clock::{self, UnixTime};
+use crate::cors;
+use crate::credential::{self, Location};
+use crate::dialect::CrossOrigin;
+use crate::endpoint;
+use crate::identity::Means;
+use crate::refusal::{Reason, Refusal};
+use crate::route::Route;
+use crate::route::path::CanonicalPath;
+use crate::route::policy::{self, Permit, Policy};
+use crate::server::LimitsConfig;
+use crate::snapshot::{Shared, Snapshot};
+use crate::telemetry::exchange::Exchange;
+use crate::telemetry::metrics::{CacheMetrics, Metrics, RouteMetrics};
+use crate::token::cache::Front;
+use crate::token::verify::{VerifiedToken, verify};
+use crate::token::{TokenType, Tokens};
+use crate::upstream::body::{RequestBody, ResponseBody, Upload};
+use crate::upstream::connect::Upstream;
+use crate::upstream::translate::{Facts, UpstreamRequest, X_REQUEST_ID, translate};
+use crate::upstream::{respond, tunnel};
+
+/// One worker's gate.
+#[derive(Debug)]
+pub struct Gate {
+    shared: Arc<Shared>,
+    rules: RefCell<Rc<Rules>>,
+    front: RefCell<Front>,
+    metrics: Metrics,
+    cache_metrics: CacheMetrics,
+}
+
+/// The rules in force, with what this worker keeps for them.
+#[derive(Debug)]
+struct Rules {
+    snapshot: Arc<Snapshot>,
+    upstreams: Vec<Rc<Upstream>>,
+    upstream_names: Vec<Rc<str>>,
+    routes: Vec<(Rc<RouteMetrics>, Rc<str>)>,
+    endpoints: (Rc<RouteMetrics>, Rc<str>),
+    nowhere: (Rc<RouteMetrics>, Rc<str>),
+}
+
+/// Who is connected, and over what.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// The address.
+    pub address: IpAddr,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+}
+
+/// What the walk has found out so far; a refusal needs it to find its form.
+struct Walk {
+    exchange: Exchange,
+    voice: Voice,
+    /// Whether the URL held a token.
+    is_token_in_query: bool,
+    is_cross_origin: bool,
+}
+
+impl Gate {
+    /// A gate over what all workers share.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, metrics: Metrics) -> Rc<Self> {
+        let rules = Rules::new(shared.current(), &metrics);
+        let cache_metrics = metrics.cache();
+        Rc::new(Self {
+            front: RefCell::new(Front::new(Arc::clone(&shared.cache))),
+            rules: RefCell::new(Rc::new(rules)),
+            shared,
+            metrics,
+            cache_metrics,
+        })
+    }
+
+    /// Where this worker counts.
+    #[must_use]
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Bounds on what clients may take.
+    #[must_use]
+    pub fn limits(&self) -> LimitsConfig {
+        self.rules().snapshot.limits.clone()
+    }
+
+    /// Drops what is dead in this worker's own memory.
+    pub fn sweep(&self) {
+        let rules = self.rules();
+        let leeway = rules.snapshot.tokens.leeway;
+        let generation = rules.snapshot.generation();
+        self.front
+            .borrow_mut()
+            .sweep(generation, clock::unix_now(), leeway);
+        let now = clock::now();
+        rules
+            .upstreams
+            .iter()
+            .for_each(|upstream| upstream.sweep(now));
+    }
+
+    /// Answers one request; never fails.
+    ///
+    /// # Errors
+    /// None.
+    pub async fn handle(
+        self: Rc<Self>,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> Result<Response<GateBody>, Infallible> {
+        let rules = self.rules();
+        let (head, body) = request.into_parts();
+        let exchange = Exchange::start(
+            head.method.clone(),
+            head.uri.clone(),
+            peer.address,
+            answer::request_id(&head.headers),
+            rules.snapshot.access_sample,
+        );
+        let mut walk = Walk {
+            exchange,
+            voice: Voice::Plain,
+            is_token_in_query: false,
+            is_cross_origin: head.headers.contains_key(ORIGIN),
+        };
+        let upload = Upload::new(Some(body), walk.exchange.started());
+        let outcome = self.walk(&rules, &mut walk, peer, head, &upload).await;
+        Ok(walk.end(outcome, &rules, upload))
+    }
+
+    /// The path of a request, one line per stage.
+    async fn walk(
+        &self,
+        rules: &Rules,
+        walk: &mut Walk,
+        peer: Peer,
+        head: request::Parts,
+        upload: &Rc<Upload>,
+    ) -> Result<Answer, Refusal> {
+        let body = RequestBody(Rc::clone(upload));
+        let snapshot = &*rules.snapshot;
+        let authority = authority(&head)?.into_owned();
+        let host = host(&authority);
+        let path = CanonicalPath::parse(head.uri.path())?;
+
+        if let Some((mount, found)) = snapshot.mounts.find(&host, &head.method, head.uri.path()) {
+            walk.takes(&rules.endpoints, Voice::Endpoint(mount.dialect, found));
+            if head.method == Method::OPTIONS && walk.voice.cross_origin() == CrossOrigin::Any {
+                return Ok(Answer::Own(cors::preflight(&head)));
+            }
+            let around = self.surroundings(rules);
+            let answer = endpoint::answer(&around, mount, found, &head, body).await?;
+            return Ok(Answer::Own(answer));
+        }
+        if let Some(asked) = cors::asked_method(&head)
+            && let Ok(route) = snapshot.routes.find(&host, &path, &asked)
+            && Voice::Route(route.dialect).cross_origin() == CrossOrigin::Any
+        {
+            rules.takes(walk, route);
+            return Ok(Answer::Own(cors::preflight(&head)));
+        }
+
+        let route = snapshot.routes.find(&host, &path, &head.method)?;
+        rules.takes(walk, route);
+        let (permit, remaining_query) = self.admit(rules, walk, route, &head)?;
+        let facts = Facts {
+            client: peer.address,
+            scheme: peer.scheme,
+            authority: &authority,
+            request_id: walk.exchange.request_id(),
+            remaining_query,
+        };
+        let sealer = snapshot.tokens.sealer.as_ref();
+        let outgoing = translate(&permit, route, sealer, facts, head, body)?;
+        let upstream = rules.upstream(walk, route)?;
+        forward(walk, upstream, route, &permit, upload, outgoing).await
+    }
+
+    /// Finds exactly one credential, verifies it and judges the route's policy.
+    fn admit(
+        &self,
+        rules: &Rules,
+        walk: &mut Walk,
+        route: &Route,
+        head: &request::Parts,
+    ) -> Result<(Permit, Option<String>), Refusal> {
+        let query = head.uri.query();
+        if let Policy::Public = route.policy {
+            let remaining = query.and_then(|query| credential::strip_query(query, &route.token));
+            walk.is_token_in_query = remaining.is_some();
+            return Ok((policy::authorize(&route.policy, None)?, remaining));
+        }
+        let metrics = walk.exchange.route_metrics();
+        let judged = |location, refused| {
+            if let Some(metrics) = metrics {
+                metrics.authenticated(location, refused);
+            }
+        };
+        let presented = credential::find(&head.headers, query, &route.token)
+            .inspect_err(|reason| judged(Location::Nowhere, Some(*reason)))?;
+        let location = presented.location;
+        let principal = match &presented.token {
+            None => Err(Reason::MissingCredential),
+            Some(token) => self.authenticate(rules, token),
+        };
+        judged(location, principal.as_ref().err().copied());
+        walk.is_token_in_query = location == Location::Query;
+        let principal = principal?;
+        walk.exchange.authenticated(Rc::clone(&principal));
+        let permit = policy::authorize(&route.policy, Some(principal));
+        if let Some(metrics) = walk.exchange.route_metrics() {
+            metrics.authorized(permit.as_ref().err().map(|refusal| refusal.reason));
+        }
+        Ok((permit?, presented.remaining_query))
+    }
+
+    /// Asks the cache, else verifies and remembers.
+    fn authenticate(&self, rules: &Rules, token: &str) -> Result<Rc<VerifiedToken>, Reason> {
+        let tokens: &Tokens = &rules.snapshot.tokens;
+        let generation = rules.snapshot.generation();
+        let now = clock::unix_now();
+        let mut front = self.front.borrow_mut();
+        let hash = front.hash(token);
+        if let Some(known) = front.find(hash, generation, now, tokens.leeway) {
+            self.cache_metrics.hit();
+            return Ok(known);
+        }
+        self.cache_metrics.miss();
+        let verified = verify(token, TokenType::Access, tokens, now)?;
+        let (verified, evicted) = front.remember(hash, verified, generation);
+        self.cache_metrics.evicted(evicted.0);
+        Ok(verified)
+    }
+
+    fn surroundings<'a>(&'a self, rules: &'a Rules) -> endpoint::Surroundings<'a> {
+        endpoint::Surroundings {
+            snapshot: &rules.snapshot,
+            means: Means {
+                upstreams: &rules.upstreams,
+                hashing: &self.shared.hashing,
+            },
+            metrics: &self.metrics,
+        }
+    }
+
+    /// The rules in force; replaced here once a new snapshot is.
+    fn rules(&self) -> Rc<Rules> {
+        let mut rules = self.rules.borrow_mut();
+        if rules.snapshot.generation() != self.shared.generation() {
+            *rules = Rc::new(Rules::new(self.shared.current(), &self.metrics));
+        }
+        Rc::clone(&rules)
+    }
+}
+
+/// An answer, before it is given to the client.
+enum Answer {
+    /// The gate's own.
+    Own(Response<Bytes>),
+    /// The upstream's.
+    Upstream(Response<ResponseBody>),
+    /// The upstream agreed to a WebSocket; the exchange goes on in its tunnel.
+    Tunnel(
+        Response<ResponseBody>,
+        hyper::upgrade::OnUpgrade,
+        Option<UnixTime>,
+    ),
+}
+
+async fn forward(
+    walk: &mut Walk,
+    upstream: &Rc<Upstream>,
+    route: &Route,
+    permit: &Permit,
+    upload: &Upload,
+    outgoing: UpstreamRequest,
+) -> Result<Answer, Refusal> {
+    let is_upgrade = outgoing.is_upgrade();
+    let mut request = outgoing.into_inner();
+    let downstream = is_upgrade.then(|| hyper::upgrade::on(&mut request));
+    let sent = clock::now();
+    let outcome = upstream.send(request, upload, sent).await;
+    let waited = clock::now().saturating_duration_since(sent);
+    walk.exchange.waited(waited);
+    let mut response = outcome?;
+    let status = response.status();
+    upstream.metrics.answered(status, waited);
+    if route.refusal_signs.are_in(status, response.headers()) {
+        upstream.metrics.refused();
+        let cause = format!("the upstream answered {status} to the gate's credentials");
+        return Err(Refusal::with_cause(
+            Reason::UpstreamRefusedCredential,
+            cause,
+        ));
+    }
+    match (status, downstream) {
+        (StatusCode::SWITCHING_PROTOCOLS, Some(downstream)) => {
+            let expires = permit.principal().map(|principal| principal.expires());
+            Ok(Answer::Tunnel(response, downstream, expires))
+        }
+        (StatusCode::SWITCHING_PROTOCOLS, None) => {
+            let cause = "the upstream switched protocols without being asked";
+            Err(Refusal::with_cause(Reason::UpstreamBroken, cause))
+        }
+        _ => {
+            respond::clean(response.headers_mut());
+            *response.version_mut() = Version::HTTP_11;
+            Ok(Answer::Upstream(response))
+        }
+    }
+}
+
+impl Walk {
+    fn takes(&mut self, (metrics, name): &(Rc<RouteMetrics>, Rc<str>), voice: Voice) {
+        self.exchange.routed(metrics, name);
+        if let Voice::Endpoint(dialect, _) = voice {
+            self.exchange.spoken(dialect.name());
+        }
+        self.voice = voice;
+    }
+
+    /// Gives the answer its last headers and the client its response.
+    fn end(
+        mut self,
+        outcome: Result<Answer, Refusal>,
+        rules: &Rules,
+        upload: Rc<Upload>,
+    ) -> Response<GateBody> {
+        let answer = outcome.unwrap_or_else(|refusal| {
+            if self.exchange.route_metrics().is_none() {
+                let (metrics, name) = &rules.nowhere;
+                self.exchange.routed(metrics, name);
+            }
+            self.exchange.refused(&refusal);
+            Answer::Own(self.voice.refuse(&refusal))
+        });
+        let mut response = match answer {
+            Answer::Own(response) => response.map(GateBody::own),
+            Answer::Upstream(response) => response.map(GateBody::upstream),
+            Answer::Tunnel(response, downstream, expires) => {
+                return self.end_in_tunnel(response, downstream, expires);
+            }
+        };
+        self.finish_headers(response.headers_mut());
+        self.exchange.answered(response.status());
+        response.body_mut().carry(self.exchange, upload);
+        response
+    }
+
+    fn finish_headers(&self, headers: &mut http::HeaderMap) {
+        headers.insert(X_REQUEST_ID, self.exchange.request_id().clone());
+        if self.is_token_in_query || matches!(self.voice, Voice::Endpoint(..)) {
+            respond::hush(headers);
+        }
+        if self.is_cross_origin && self.voice.cross_origin() == CrossOrigin::Any {
+            cors::allow(headers);
+        }
+    }
+
+    fn end_in_tunnel(
+        mut self,
+        mut response: Response<ResponseBody>,
+        downstream: hyper::upgrade::OnUpgrade,
+        expires: Option<UnixTime>,
+    ) -> Response<GateBody> {
+        let upstream = hyper::upgrade::on(&mut response);
+        let mut response = response.map(|_| GateBody::own(Bytes::new()));
+        self.finish_headers(response.headers_mut());
+        self.exchange.answered(response.status());
+        let mut exchange = self.exchange;
+        spawn_local(async move {
+            let _open = exchange.tunnelled();
+            let lifetime = expires.map(|expires| {
+                expires
+                    .since(clock::unix_now())
+                    .saturating_sub(clock::subsecond())
+            });
+            let end = tunnel::join(downstream, upstream, lifetime).await;
+            exchange.tunnel_ended(end);
+        });
+        response
+    }
+}
+
+impl Rules {
+    fn new(snapshot: Arc<Snapshot>, metrics: &Metrics) -> Self {
+        let labelled = |name: &str| (Rc::new(metrics.route(name)), Rc::from(name));
+        let upstreams = snapshot
+            .upstreams
+            .iter()
+            .map(|spec| Upstream::new(Arc::clone(spec), metrics.upstream(&spec.name)));
+        Self {
+            upstreams: upstreams.collect(),
+            upstream_names: snapshot
+                .upstreams
+                .iter()
+                .map(|spec| Rc::from(&*spec.name))
+                .collect(),
+            routes: snapshot
+                .routes
+                .all()
+                .iter()
+                .map(|route| labelled(&route.name))
+                .collect(),
+            endpoints: labelled("(endpoint)"),
+            nowhere: labelled("(none)"),
+            snapshot,
+        }
+    }
+
+    fn takes(&self, walk: &mut Walk, route: &Route) {
+        let label = self.routes.get(route.index).unwrap_or(&self.nowhere);
+        walk.takes(label, Voice::Route(route.dialect));
+    }
+
+    fn upstream(&self, walk: &mut Walk, route: &Route) -> Result<&Rc<Upstream>, Refusal> {
+        let gone = || Refusal::with_cause(Reason::Internal, "the route's upstream is gone");
+        walk.exchange
+            .forwarded(self.upstream_names.get(route.upstream).ok_or_else(gone)?);
+        self.upstreams.get(route.upstream).ok_or_else(gone)
+    }
+}
+
+/// The host and port asked for. What could be read as two requests or two hosts is refused.
+fn authority(head: &request::Parts) -> Result<Cow<'_, str>, Reason> {
+    if head.headers.contains_key(TRANSFER_ENCODING) && head.headers.contains_key(CONTENT_LENGTH) {
+        return Err(Reason::MalformedRequest);
+    }
+    if head.method == Method::CONNECT || head.method == Method::TRACE {
+        return Err(Reason::MalformedRequest);
+    }
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let in_header = hosts
+        .next()
+        .map(|host| host.to_str().map_err(|_| Reason::MalformedRequest));
+    let in_header = in_header.transpose()?;
+    let in_target = head.uri.authority().map(http::uri::Authority::as_str);
+    if hosts.next().is_some() || in_target.is_some_and(|target| target.contains('@')) {
+        return Err(Reason::MalformedRequest);
+    }
+    match (in_target, in_header) {
+        (Some(target), Some(host)) if !target.eq_ignore_ascii_case(host) => {
+            Err(Reason::MalformedRequest)
+        }
+        (Some(authority), _) | (None, Some(authority)) if !authority.is_empty() => {
+            Ok(authority.into())
+        }
+        _ => Err(Reason::MalformedRequest),
+    }
+}
+
+/// The host alone: without port and final dot, in lower case.
+fn host(authority: &str) -> Cow<'_, str> {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        host.to_ascii_lowercase().into()
+    } else {
+        host.into()
+    }
+}

@@ -1,0 +1,197 @@
+//! Who is this? The providers that know users, asked in the config's order.
+
+pub mod hashing;
+pub mod upstream_probe;
+pub mod users_file;
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::config::files::Files;
+use crate::config::problem::Problems;
+use crate::config::secret::Secret;
+use crate::refusal::{Reason, Refusal};
+use crate::token::seal::UpstreamLogin;
+use crate::upstream::connect::Upstream;
+use hashing::HashingPool;
+use upstream_probe::{UpstreamProbe, UpstreamProbeConfig};
+use users_file::UsersFile;
+
+/// One provider that knows users.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum IdentityConfig {
+    /// The upstream itself is asked with the given credentials.
+    UpstreamProbe(UpstreamProbeConfig),
+    /// A YAML file with users and the hashes of their passwords.
+    UsersFile(PathBuf),
+}
+
+/// Someone who claims to be someone.
+#[derive(Debug)]
+pub struct Attempt {
+    /// A user's name or e-mail address.
+    pub identifier: String,
+    /// What is to prove it.
+    pub secret: Secret<String>,
+    /// Which of the user's secrets it is.
+    pub kind: SecretKind,
+}
+
+/// Which of a user's secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretKind {
+    /// Memphis' connection token.
+    ConnectionToken,
+    /// The password.
+    Password,
+}
+
+/// Who was authenticated.
+#[derive(Debug)]
+pub struct Principal {
+    /// The one name of the account, whichever of its names was given.
+    pub subject: String,
+    /// Scopes.
+    pub scopes: Vec<String>,
+    /// Which provider knows the account, and in which state; see [`Providers::renew`].
+    pub account: String,
+    /// What the user logged in with.
+    pub login: UpstreamLogin,
+}
+
+/// What providers work with.
+#[derive(Debug)]
+pub struct Means<'a> {
+    /// This worker's upstreams, in the config's order.
+    pub upstreams: &'a [Rc<Upstream>],
+    /// Where passwords are hashed.
+    pub hashing: &'a HashingPool,
+}
+
+/// One kind of provider.
+pub(crate) trait IdentityProvider {
+    /// Marks the provider's accounts in refresh tokens.
+    const KIND: &'static str;
+
+    /// Judges a login. Nothing if the account is not this provider's.
+    async fn authenticate(
+        &self,
+        attempt: &Attempt,
+        means: &Means<'_>,
+    ) -> Result<Option<Principal>, Refusal>;
+
+    /// Judges whether an account of this provider is still as it was in `state`.
+    async fn renew(
+        &self,
+        subject: &str,
+        state: &str,
+        login: Option<UpstreamLogin>,
+        means: &Means<'_>,
+    ) -> Result<Principal, Refusal>;
+}
+
+/// The registry of provider kinds.
+#[derive(Debug)]
+enum Provider {
+    UpstreamProbe(UpstreamProbe),
+    UsersFile(UsersFile),
+}
+
+impl Provider {
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::UpstreamProbe(_) => UpstreamProbe::KIND,
+            Self::UsersFile(_) => UsersFile::KIND,
+        }
+    }
+}
+
+/// The providers, in the config's order.
+#[derive(Debug)]
+pub struct Providers(Vec<Provider>);
+
+impl Providers {
+    /// Reads what they need; notes every problem.
+    #[must_use]
+    pub fn build(
+        configs: &[IdentityConfig],
+        upstreams: &[&str],
+        can_seal: bool,
+        files: &Files,
+        problems: &mut Problems,
+    ) -> Self {
+        let mut providers = Vec::with_capacity(configs.len());
+        for (index, config) in configs.iter().enumerate() {
+            let at = format!("identity[{index}]");
+            providers.extend(match config {
+                IdentityConfig::UpstreamProbe(config) => {
+                    if !can_seal {
+                        problems.add(
+                            format_args!("{at}.upstream_probe"),
+                            "asks again at every refresh, with the credentials sealed into the token, so it needs tokens.seal_key_file",
+                        );
+                    }
+                    config.build(&at, upstreams, problems).map(Provider::UpstreamProbe)
+                }
+                IdentityConfig::UsersFile(path) => {
+                    UsersFile::read(&at, path, files, problems).map(Provider::UsersFile)
+                }
+            });
+        }
+        Self(providers)
+    }
+
+    /// Whether any provider has to see the login again at a refresh.
+    #[must_use]
+    pub fn need_login(&self) -> bool {
+        self.0
+            .iter()
+            .any(|provider| matches!(provider, Provider::UpstreamProbe(_)))
+    }
+
+    /// Judges a login.
+    ///
+    /// # Errors
+    /// [`Reason::BadCredentials`], also if nobody knows the account; what kept the gate from
+    /// judging otherwise.
+    pub async fn authenticate(
+        &self,
+        attempt: &Attempt,
+        means: &Means<'_>,
+    ) -> Result<Principal, Refusal> {
+        for provider in &self.0 {
+            let principal = match provider {
+                Provider::UpstreamProbe(probe) => probe.authenticate(attempt, means).await?,
+                Provider::UsersFile(file) => file.authenticate(attempt, means).await?,
+            };
+            if let Some(principal) = principal {
+                return Ok(principal);
+            }
+        }
+        Err(Reason::BadCredentials.into())
+    }
+
+    /// Judges whether the account of a refresh token is still as it was.
+    ///
+    /// # Errors
+    /// [`Reason::BadCredentials`] if it changed or is gone; what kept the gate from judging
+    /// otherwise.
+    pub async fn renew(
+        &self,
+        subject: &str,
+        account: &str,
+        login: Option<UpstreamLogin>,
+        means: &Means<'_>,
+    ) -> Result<Principal, Refusal> {
+        let (kind, state) = account.split_once(':').ok_or(Reason::BadCredentials)?;
+        let provider = self.0.iter().find(|provider| provider.kind() == kind);
+        match provider.ok_or(Reason::BadCredentials)? {
+            Provider::UpstreamProbe(probe) => probe.renew(subject, state, login, means).await,
+            Provider::UsersFile(file) => file.renew(subject, state, login, means).await,
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The upstream itself is asked with the given credentials: who may enter there may enter here.
+
+use std::rc::Rc;
+
+use http::header::{AUTHORIZATION, HOST, LOCATION};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, Response, Uri};
+use http_body_util::BodyExt;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Attempt, IdentityProvider, Means, Principal};
+use crate::clock;
+use crate::config::problem::Problems;
+use crate::config::secret::Secret;
+use crate::refusal::{Reason, Refusal};
+use crate::token::seal::UpstreamLogin;
+use crate::upstream::body::{RequestBody, ResponseBody, Upload};
+use crate::upstream::credential::basic;
+
+/// The upstream itself is asked with the given credentials.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamProbeConfig {
+    /// The upstream's name.
+    pub upstream: String,
+    /// A path that the upstream answers cheaply with 2xx for good credentials and with 401, 403
+    /// or a redirect for bad ones, such as RabbitMQ's `/api/whoami`. Asked with GET.
+    pub path: String,
+    /// Scopes that everyone gets whom the upstream accepts.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+}
+
+/// A probe, ready for use.
+#[derive(Debug)]
+pub(crate) struct UpstreamProbe {
+    upstream: usize,
+    target: Uri,
+    scopes: Vec<String>,
+}
+
+impl UpstreamProbeConfig {
+    pub(super) fn build(
+        &self,
+        at: &str,
+        upstreams: &[&str],
+        problems: &mut Problems,
+    ) -> Option<UpstreamProbe> {
+        let at = format!("{at}.upstream_probe");
+        let upstream = upstreams.iter().position(|name| *name == self.upstream);
+        if upstream.is_none() {
+            let text = format_args!("there is no upstream `{}`", self.upstream);
+            problems.add(format_args!("{at}.upstream"), text);
+        }
+        let target = PathAndQuery::try_from(self.path.as_str()).ok();
+        let target = target
+            .filter(|_| self.path.starts_with('/'))
+            .ok_or("must be a path, such as /api/whoami");
+        let target = problems.take(format_args!("{at}.path"), target)?;
+        Some(UpstreamProbe {
+            upstream: upstream?,
+            target: target.into(),
+            scopes: self.scopes.clone(),
+        })
+    }
+}
+
+impl UpstreamProbe {
+    async fn ask(&self, login: UpstreamLogin, means: &Means<'_>) -> Result<Principal, Refusal> {
+        // Such a name would be read as another, with a part of it in the password.
+        if login.username.is_empty() || login.username.contains(':') {
+            return Err(Reason::BadCredentials.into());
+        }
+        let gone = || Refusal::with_cause(Reason::Internal, "the probe's upstream is gone");
+        let upstream = means.upstreams.get(self.upstream).ok_or_else(gone)?;
+        let now = clock::now();
+        let upload = Upload::new(None, now);
+        let mut request = Request::new(RequestBody(Rc::clone(&upload)));
+        *request.method_mut() = Method::GET;
+        *request.uri_mut() = self.target.clone();
+        let host = HeaderValue::from_str(&upstream.authority()).map_err(|_| gone())?;
+        request.headers_mut().insert(HOST, host);
+        request.headers_mut().insert(
+            AUTHORIZATION,
+            basic(&login.username, login.password.expose()),
+        );
+        let response = upstream.send(request, &upload, now).await?;
+        upstream.metrics.answered(
+            response.status(),
+            clock::now().saturating_duration_since(now),
+        );
+        self.judge(&response)?;
+        drain(response).await;
+        Ok(Principal {
+            subject: login.username.clone(),
+            scopes: self.scopes.clone(),
+            account: format!("{}:", Self::KIND),
+            login,
+        })
+    }
+
+    fn judge(&self, response: &Response<ResponseBody>) -> Result<(), Refusal> {
+        let status = response.status();
+        let is_redirect = status.is_redirection() && response.headers().contains_key(LOCATION);
+        if status.is_success() {
+            Ok(())
+        } else if matches!(status.as_u16(), 401 | 403) || is_redirect {
+            Err(Reason::BadCredentials.into())
+        } else {
+            let cause = format!(
+                "the upstream probe at {} answered {status}",
+                self.target.path()
+            );
+            Err(Refusal::with_cause(Reason::UpstreamBroken, cause))
+        }
+    }
+}
+
+/// Reads a short body to its end, so that its connection can be used again.
+async fn drain(response: Response<ResponseBody>) {
+    let mut body = response.into_body();
+    let mut left = MAX_DRAIN;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, bytes::Bytes::len);
+        match left.checked_sub(length) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
+}
+
+const MAX_DRAIN: usize = 64 * 1024;
+
+impl IdentityProvider for UpstreamProbe {
+    const KIND: &'static str = "upstream_probe";
+
+    async fn authenticate(
+        &self,
+        attempt: &Attempt,
+        means: &Means<'_>,
+    ) -> Result<Option<Principal>, Refusal> {
+        let username = attempt.identifier.clone();
+        let password = Secret::new(attempt.secret.expose().clone());
+        self.ask(UpstreamLogin { username, password }, means)
+            .await
+            .map(Some)
+    }
+
+    async fn renew(
+        &self,
+        _: &str,
+        _: &str,
+        login: Option<UpstreamLogin>,
+        means: &Means<'_>,
+    ) -> Result<Principal, Refusal> {
+        self.ask(login.ok_or(Reason::BadCredentials)?, means).await
+    }
+}

@@ -1,0 +1,202 @@
+//! Users in a YAML file, with the hashes of their passwords.
+
+use std::collections::HashMap;
+use std::hash::Hasher;
+use std::path::Path;
+
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use siphasher::sip::SipHasher13;
+
+use super::hashing::{HashAlgorithm, StoredHash, hash};
+use super::{Attempt, IdentityProvider, Means, Principal, SecretKind};
+use crate::config::files::Files;
+use crate::config::load::parse;
+use crate::config::problem::Problems;
+use crate::config::secret::Secret;
+use crate::refusal::{Reason, Refusal};
+use crate::token::seal::UpstreamLogin;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UsersConfig {
+    users: Vec<UserConfig>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UserConfig {
+    name: String,
+    #[serde(default)]
+    email: Option<String>,
+    #[serde(default)]
+    password_hash: Option<String>,
+    #[serde(default)]
+    connection_token_hash: Option<String>,
+    #[serde(default)]
+    scopes: Vec<String>,
+}
+
+/// The users of one file.
+#[derive(Debug)]
+pub(crate) struct UsersFile {
+    users: Vec<User>,
+    /// By name and by e-mail address in lower case.
+    by_identifier: HashMap<String, usize>,
+    /// What is hashed for who is not known, so that an answer takes as long as for who is.
+    decoys: Vec<StoredHash>,
+}
+
+#[derive(Debug)]
+struct User {
+    name: String,
+    password: Option<StoredHash>,
+    connection_token: Option<StoredHash>,
+    scopes: Vec<String>,
+}
+
+impl UsersFile {
+    /// Reads the file; notes every problem.
+    pub(super) fn read(
+        at: &str,
+        path: &Path,
+        files: &Files,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let at = format!("{at}.users_file");
+        let text = problems.take(&at, files.read_text(path))?;
+        let config = problems.take(&at, parse::<UsersConfig>(&text, path))?;
+        let mut file = Self {
+            users: Vec::with_capacity(config.users.len()),
+            by_identifier: HashMap::new(),
+            decoys: Vec::new(),
+        };
+        for (index, user) in config.users.into_iter().enumerate() {
+            file.add(&format!("{at}: users[{index}]"), user, problems);
+        }
+        if file.decoys.is_empty() {
+            let decoy = hash("", HashAlgorithm::Argon2id);
+            let decoy = problems.take(&at, decoy)?;
+            file.decoys.extend(StoredHash::parse(&decoy));
+        }
+        Some(file)
+    }
+
+    fn add(&mut self, at: &str, config: UserConfig, problems: &mut Problems) {
+        let mut parse_hash = |key: &str, text: Option<String>| {
+            let parsed = StoredHash::parse(&text?);
+            problems.take(format_args!("{at}.{key}"), parsed)
+        };
+        let password = parse_hash("password_hash", config.password_hash);
+        let connection_token = parse_hash("connection_token_hash", config.connection_token_hash);
+        self.decoys
+            .extend(password.iter().chain(&connection_token).cloned());
+        if config.name.is_empty() {
+            problems.add(format_args!("{at}.name"), "must not be empty");
+        }
+        let email = config.email.map(|email| email.to_lowercase());
+        for identifier in [Some(config.name.clone()), email].into_iter().flatten() {
+            let held = self
+                .by_identifier
+                .insert(identifier.clone(), self.users.len());
+            if held.is_some_and(|index| index != self.users.len()) {
+                problems.add(
+                    at,
+                    format_args!("`{identifier}` names another user already"),
+                );
+            }
+        }
+        let scopes = config.scopes;
+        self.users.push(User {
+            name: config.name,
+            password,
+            connection_token,
+            scopes,
+        });
+    }
+
+    fn find(&self, identifier: &str) -> Option<&User> {
+        let by_name = self.by_identifier.get(identifier);
+        let index = by_name.or_else(|| self.by_identifier.get(&identifier.to_lowercase()))?;
+        self.users.get(*index)
+    }
+
+    /// A decoy for an identifier: always the same one for the same identifier.
+    fn decoy(&self, identifier: &str) -> Option<StoredHash> {
+        let mut hasher = SipHasher13::new();
+        hasher.write(identifier.as_bytes());
+        let count = u64::try_from(self.decoys.len())
+            .ok()
+            .filter(|count| *count > 0)?;
+        let index = usize::try_from(hasher.finish() % count).ok()?;
+        self.decoys.get(index).cloned()
+    }
+}
+
+impl IdentityProvider for UsersFile {
+    const KIND: &'static str = "users_file";
+
+    async fn authenticate(
+        &self,
+        attempt: &Attempt,
+        means: &Means<'_>,
+    ) -> Result<Option<Principal>, Refusal> {
+        let user = self.find(&attempt.identifier);
+        let stored = user.and_then(|user| match attempt.kind {
+            SecretKind::ConnectionToken => user.connection_token.clone(),
+            SecretKind::Password => user.password.clone(),
+        });
+        let is_real = stored.is_some();
+        let hash = stored
+            .or_else(|| self.decoy(&attempt.identifier))
+            .ok_or_else(|| Refusal::with_cause(Reason::Internal, "no hash to compare with"))?;
+        let verdict = means.hashing.verify(hash, attempt.secret.clone()).await?;
+        match user {
+            None => Ok(None),
+            Some(user) if is_real && verdict => Ok(Some(user.principal(attempt.secret.clone()))),
+            Some(_) => Err(Reason::BadCredentials.into()),
+        }
+    }
+
+    async fn renew(
+        &self,
+        subject: &str,
+        state: &str,
+        login: Option<UpstreamLogin>,
+        _: &Means<'_>,
+    ) -> Result<Principal, Refusal> {
+        let user = self
+            .find(subject)
+            .filter(|user| user.name == subject && user.state() == state);
+        let user = user.ok_or(Reason::BadCredentials)?;
+        let password = login.map_or_else(Secret::default, |login| login.password);
+        Ok(user.principal(password))
+    }
+}
+
+impl User {
+    fn principal(&self, password: Secret<String>) -> Principal {
+        Principal {
+            subject: self.name.clone(),
+            scopes: self.scopes.clone(),
+            account: format!("{}:{}", UsersFile::KIND, self.state()),
+            login: UpstreamLogin {
+                username: self.name.clone(),
+                password,
+            },
+        }
+    }
+
+    /// Changes when a secret of the user changes; tells nothing about the hashes.
+    fn state(&self) -> String {
+        let mut context = digest::Context::new(&digest::SHA256);
+        for stored in [&self.password, &self.connection_token] {
+            context.update(stored.as_ref().map_or("", StoredHash::text).as_bytes());
+            context.update(&[0]);
+        }
+        let digest = context.finish();
+        URL_SAFE_NO_PAD.encode(digest.as_ref().get(..16).unwrap_or_default())
+    }
+}

@@ -1,0 +1,302 @@
+//! Why was a request refused, whose fault is it, and what may the client know?
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use http::StatusCode;
+
+/// Whose fault a refusal is; decides the level of the log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The client sent something that cannot be let through.
+    Downstream,
+    /// The gate itself could not decide or serve.
+    Gate,
+    /// The upstream failed, or refused the gate's credentials.
+    Upstream,
+}
+
+impl Side {
+    /// The label in logs and metrics.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Downstream => "downstream",
+            Self::Gate => "gate",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+/// The exact reason of a refusal. A closed set: logs, metrics and tests name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The path can be read in more than one way, and the route does not allow that form.
+    AmbiguousPath,
+    /// The request or its body is not what the endpoint or HTTP asks for.
+    MalformedRequest,
+    /// More than one credential was presented, or one was repeated.
+    SeveralCredentials,
+    /// Nothing was presented (RFC 6750 section 3.1: no error code).
+    MissingCredential,
+    /// The token is not a JWT that could be judged.
+    MalformedToken,
+    /// `exp` has passed.
+    Expired,
+    /// `nbf` lies ahead.
+    NotYetValid,
+    /// `iss` is not the configured issuer.
+    WrongIssuer,
+    /// `aud` does not name this gate.
+    WrongAudience,
+    /// A refresh token where an access token belongs, or the reverse.
+    WrongType,
+    /// The token's algorithm is not its key's algorithm.
+    WrongAlgorithm,
+    /// No configured key has the token's key id.
+    UnknownKey,
+    /// The signature does not verify.
+    InvalidSignature,
+    /// Login failed. Says on purpose not whether the account exists.
+    BadCredentials,
+    /// The token lacks a scope that the route requires.
+    InsufficientScope,
+    /// No upstream credential is mapped to this principal.
+    NoUpstreamCredential,
+    /// No route matches.
+    RouteNotFound,
+    /// A route matches but for its methods, or an endpoint was asked with the wrong method.
+    MethodNotAllowed,
+    /// The client did not send its request in time.
+    RequestTimeout,
+    /// The body of a login is larger than the limit.
+    BodyTooLarge,
+    /// The request's target or a header is too long.
+    HeadersTooLarge,
+    /// A bounded queue of the gate is full.
+    Overloaded,
+    /// The gate itself failed; the log line has the cause.
+    Internal,
+    /// The upstream refused the credentials that the gate presented.
+    UpstreamRefusedCredential,
+    /// No endpoint of the upstream could be reached.
+    UpstreamUnreachable,
+    /// The upstream closed or broke the connection before it answered.
+    UpstreamBroken,
+    /// The upstream did not answer in time.
+    UpstreamTimeout,
+}
+
+impl Reason {
+    /// The status that the client gets.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::AmbiguousPath | Self::MalformedRequest | Self::SeveralCredentials => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::MissingCredential
+            | Self::MalformedToken
+            | Self::Expired
+            | Self::NotYetValid
+            | Self::WrongIssuer
+            | Self::WrongAudience
+            | Self::WrongType
+            | Self::WrongAlgorithm
+            | Self::UnknownKey
+            | Self::InvalidSignature
+            | Self::BadCredentials => StatusCode::UNAUTHORIZED,
+            Self::InsufficientScope | Self::NoUpstreamCredential => StatusCode::FORBIDDEN,
+            Self::RouteNotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::UpstreamRefusedCredential | Self::UpstreamUnreachable | Self::UpstreamBroken => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// The label in logs and metrics.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::AmbiguousPath => "ambiguous_path",
+            Self::MalformedRequest => "malformed_request",
+            Self::SeveralCredentials => "several_credentials",
+            Self::MissingCredential => "missing_credential",
+            Self::MalformedToken => "malformed_token",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::WrongIssuer => "wrong_issuer",
+            Self::WrongAudience => "wrong_audience",
+            Self::WrongType => "wrong_type",
+            Self::WrongAlgorithm => "wrong_algorithm",
+            Self::UnknownKey => "unknown_key",
+            Self::InvalidSignature => "invalid_signature",
+            Self::BadCredentials => "bad_credentials",
+            Self::InsufficientScope => "insufficient_scope",
+            Self::NoUpstreamCredential => "no_upstream_credential",
+            Self::RouteNotFound => "route_not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::RequestTimeout => "request_timeout",
+            Self::BodyTooLarge => "body_too_large",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::Overloaded => "overloaded",
+            Self::Internal => "internal",
+            Self::UpstreamRefusedCredential => "upstream_refused_credential",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::UpstreamBroken => "upstream_broken",
+            Self::UpstreamTimeout => "upstream_timeout",
+        }
+    }
+
+    /// Whose fault it is.
+    #[must_use]
+    pub const fn side(self) -> Side {
+        match self {
+            Self::Internal | Self::Overloaded => Side::Gate,
+            Self::UpstreamRefusedCredential
+            | Self::UpstreamUnreachable
+            | Self::UpstreamBroken
+            | Self::UpstreamTimeout => Side::Upstream,
+            _ => Side::Downstream,
+        }
+    }
+
+    /// The text that a client may see: never a secret, never an internal name.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::AmbiguousPath => "The path can be read in more than one way.",
+            Self::MalformedRequest => "The request is malformed.",
+            Self::SeveralCredentials => "More than one credential was presented.",
+            Self::MissingCredential => "A token is required.",
+            Self::MalformedToken => "The token is malformed.",
+            Self::Expired => "The token has expired.",
+            Self::NotYetValid => "The token is not valid yet.",
+            Self::WrongIssuer => "The token has the wrong issuer.",
+            Self::WrongAudience => "The token is meant for another audience.",
+            Self::WrongType => "The token is of the wrong type.",
+            Self::WrongAlgorithm | Self::UnknownKey | Self::InvalidSignature => {
+                "The token's signature could not be verified."
+            }
+            Self::BadCredentials => "The credentials are not valid.",
+            Self::InsufficientScope => "The token does not have the required scope.",
+            Self::NoUpstreamCredential => "This account has no access to the service.",
+            Self::RouteNotFound => "Nothing is served here.",
+            Self::MethodNotAllowed => "The method is not allowed here.",
+            Self::RequestTimeout => "The request was not received in time.",
+            Self::BodyTooLarge => "The body is too large.",
+            Self::HeadersTooLarge => "The request's headers are too large.",
+            Self::Overloaded => "The gate is busy; try again shortly.",
+            Self::Internal => "The gate failed.",
+            Self::UpstreamRefusedCredential => "The service refused the gate's credentials.",
+            Self::UpstreamUnreachable => "The service cannot be reached.",
+            Self::UpstreamBroken => "The service broke off before it answered.",
+            Self::UpstreamTimeout => "The service did not answer in time.",
+        }
+    }
+
+    /// RFC 6750 section 3.1's error code for `WWW-Authenticate`, where the reason has one.
+    #[must_use]
+    pub const fn bearer_error(self) -> Option<&'static str> {
+        match self {
+            Self::MissingCredential | Self::BadCredentials => None,
+            Self::InsufficientScope => Some("insufficient_scope"),
+            Self::SeveralCredentials => Some("invalid_request"),
+            reason if matches!(reason.status(), StatusCode::UNAUTHORIZED) => Some("invalid_token"),
+            _ => None,
+        }
+    }
+}
+
+/// A refusal on its way out: the reason for everyone, the cause for the log alone.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The exact reason.
+    pub reason: Reason,
+    /// More for the client, safe to show: which field is missing, which methods are allowed.
+    pub detail: Option<Detail>,
+    /// What happened underneath; goes to the log, never to the client.
+    pub cause: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What a client may be told beyond the reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// The methods for `Allow`, comma-separated.
+    Allow(String),
+    /// A required field that is missing or empty, by its wire name.
+    MissingField(&'static str),
+    /// The scopes that the route requires, space-separated.
+    Scope(String),
+    /// The request was understood by the dialect but is not valid in its form.
+    Text(&'static str),
+}
+
+impl Refusal {
+    /// With something safe to tell the client.
+    #[must_use]
+    pub fn with_detail(reason: Reason, detail: Detail) -> Self {
+        Self {
+            reason,
+            detail: Some(detail),
+            cause: None,
+        }
+    }
+
+    /// With a cause for the log.
+    #[must_use]
+    pub fn with_cause(reason: Reason, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self {
+            reason,
+            detail: None,
+            cause: Some(cause.into()),
+        }
+    }
+
+    /// The causes, outermost first, for the log.
+    #[must_use]
+    pub fn cause_chain(&self) -> Option<String> {
+        let mut error: &dyn StdError = self.cause.as_deref()?;
+        let mut text = error.to_string();
+        while let Some(source) = error.source() {
+            let next = source.to_string();
+            if !text.ends_with(&next) {
+                text.push_str(": ");
+                text.push_str(&next);
+            }
+            error = source;
+        }
+        Some(text)
+    }
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self {
+            reason,
+            detail: None,
+            cause: None,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason.text())
+    }
+}
+
+impl StdError for Refusal {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.cause
+            .as_deref()
+            .map(|cause| cause as &(dyn StdError + 'static))
+    }
+}

@@ -1,0 +1,340 @@
+//! Which requests may pass, to where, and what do they need for it?
+
+pub mod path;
+pub mod policy;
+pub mod table;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue, Method};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::config::files::Files;
+use crate::config::problem::{Problems, nearest};
+use crate::dialect::Dialect;
+use crate::dialect::DialectName;
+use crate::upstream::UpstreamConfig;
+use crate::upstream::credential::{CredentialConfig, UpstreamCredential};
+use crate::upstream::respond::{RefusalSigns, RefusalSignsConfig};
+use path::{PathForm, PathForms};
+use policy::{Policy, RequireConfig};
+use table::RouteTable;
+
+/// One kind of request that may pass.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouteConfig {
+    /// The name in metrics and logs, unique. Default: methods, host and path.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The host asked for, without port: `broker.example`, or `*.example` for every host below
+    /// it. Default: any.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// The methods. Default: any.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// The path: literal segments, `*` for exactly one segment, `**` at the end for any rest
+    /// (also none).
+    pub path: String,
+    /// The upstream's name.
+    pub upstream: String,
+    /// Danger: lets everyone pass without a token.
+    #[serde(default)]
+    pub public: bool,
+    /// What a token must have.
+    #[serde(default)]
+    pub require: RequireConfig,
+    /// What the upstream gets instead of the token. Default: nothing.
+    #[serde(default)]
+    pub credential: CredentialConfig,
+    /// The dialect whose form the gate's own errors take here. Default: that of the only login
+    /// entry, if there is exactly one.
+    #[serde(default)]
+    pub dialect: Option<DialectName>,
+    /// Where a token may stand.
+    #[serde(default)]
+    pub token: TokenPlaces,
+    /// Forms of path that back ends may read differently, allowed here one by one.
+    #[serde(default)]
+    pub allow_in_path: Vec<PathForm>,
+    /// How this upstream says that it refuses the gate's credentials.
+    #[serde(default)]
+    pub upstream_refusal: RefusalSignsConfig,
+    /// Headers that are set on the way to the upstream, whatever the client sent.
+    #[serde(default)]
+    pub set_headers: BTreeMap<String, String>,
+    /// Headers that are dropped on the way to the upstream.
+    #[serde(default)]
+    pub remove_headers: Vec<String>,
+    /// Whether the upstream also gets `Forwarded` (RFC 7239), next to `X-Forwarded-*`.
+    #[serde(default)]
+    pub forwarded: bool,
+}
+
+/// Where a token may stand. Exactly one may be there.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokenPlaces {
+    /// `Authorization: Bearer`.
+    pub header: bool,
+    /// The names of query parameters. A token in a URL ends up in histories and logs before the
+    /// gate sees it; list none where clients can do better.
+    pub query: Vec<String>,
+}
+
+impl Default for TokenPlaces {
+    fn default() -> Self {
+        Self {
+            header: true,
+            query: vec!["authorization".to_owned(), "access_token".to_owned()],
+        }
+    }
+}
+
+/// A route, ready for use.
+#[derive(Debug)]
+pub struct Route {
+    /// The name in metrics and logs.
+    pub name: Arc<str>,
+    /// The route's place among those in force.
+    pub index: usize,
+    pub(crate) host: Option<String>,
+    pub(crate) methods: Vec<Method>,
+    pub(crate) pattern: String,
+    pub(crate) allowed_forms: PathForms,
+    /// The upstream's place in the config's order.
+    pub upstream: usize,
+    /// What is demanded.
+    pub policy: Policy,
+    /// What the upstream gets.
+    pub credential: UpstreamCredential,
+    /// The form of the gate's own errors.
+    pub dialect: Option<&'static dyn Dialect>,
+    /// Where a token may stand.
+    pub token: TokenPlaces,
+    /// How the upstream refuses.
+    pub refusal_signs: RefusalSigns,
+    /// Set on the way to the upstream.
+    pub set_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Dropped on the way to the upstream.
+    pub remove_headers: Vec<HeaderName>,
+    /// Whether to write `Forwarded`.
+    pub forwarded: bool,
+}
+
+impl Route {
+    /// Whether the route takes this method.
+    #[must_use]
+    pub fn takes(&self, method: &Method) -> bool {
+        self.methods.is_empty() || self.methods.contains(method)
+    }
+}
+
+/// What routes refer to.
+#[derive(Debug)]
+pub struct Surroundings<'a> {
+    /// The upstreams by name; a route holds the place in this order.
+    pub upstreams: &'a BTreeMap<String, UpstreamConfig>,
+    /// The dialect of routes that name none.
+    pub default_dialect: Option<DialectName>,
+    /// Whether credentials can be sealed into tokens.
+    pub can_seal: bool,
+    /// Where files are.
+    pub files: &'a Files,
+}
+
+/// Builds all routes; notes every problem.
+#[must_use]
+pub fn build(
+    configs: &[RouteConfig],
+    around: &Surroundings<'_>,
+    problems: &mut Problems,
+) -> RouteTable {
+    let mut table = RouteTable::default();
+    let mut names = std::collections::BTreeSet::new();
+    for (index, config) in configs.iter().enumerate() {
+        let at = format!("routes[{index}]");
+        let place = table.all().len();
+        let Some(route) = config.build(place, &at, around, problems) else {
+            continue;
+        };
+        if !names.insert(Arc::clone(&route.name)) {
+            let text = format_args!(
+                "another route is called `{}` too; give this one a name",
+                route.name
+            );
+            problems.add(format_args!("{at}.name"), text);
+        }
+        problems.take(&at, table.add(Arc::new(route)));
+    }
+    table
+}
+
+impl RouteConfig {
+    fn build(
+        &self,
+        index: usize,
+        at: &str,
+        around: &Surroundings<'_>,
+        problems: &mut Problems,
+    ) -> Option<Route> {
+        let upstream = around
+            .upstreams
+            .keys()
+            .position(|name| *name == self.upstream);
+        if upstream.is_none() {
+            problems.add(format_args!("{at}.upstream"), self.unknown_upstream(around));
+        }
+        if self.public && !self.require.scopes.is_empty() {
+            problems.add(
+                format_args!("{at}.require"),
+                "a public route asks for no token, so it cannot require scopes",
+            );
+        }
+        if !self.public && !self.token.header && self.token.query.is_empty() {
+            problems.add(
+                format_args!("{at}.token"),
+                "leaves no place for a token; every request would be refused",
+            );
+        }
+        let methods = self.methods(at, problems);
+        let set_headers = self.parse_set_headers(at, problems);
+        let remove_headers = self.parse_remove_headers(at, problems);
+        let host = self.host.as_ref().map(|host| host.to_ascii_lowercase());
+        let bare = host
+            .as_deref()
+            .map(|host| host.strip_prefix("*.").unwrap_or(host));
+        if bare.is_some_and(|host| host.is_empty() || host.contains(['*', '/', ':'])) {
+            problems.add(
+                format_args!("{at}.host"),
+                "must be a name without port, or `*.` and a name",
+            );
+        }
+        let credential = self
+            .credential
+            .build(&format!("{at}.credential"), around, problems)?;
+        if self.public && credential.needs_principal() {
+            problems.add(
+                format_args!("{at}.credential"),
+                "is a user's own, but a public route knows no user",
+            );
+        }
+        Some(Route {
+            name: self
+                .name
+                .as_ref()
+                .map_or_else(|| self.default_name(), Clone::clone)
+                .into(),
+            index,
+            host,
+            methods,
+            pattern: self.path.clone(),
+            allowed_forms: self.allow_in_path.iter().copied().collect(),
+            upstream: upstream?,
+            policy: if self.public {
+                Policy::Public
+            } else {
+                Policy::Token(self.require.scopes.clone())
+            },
+            credential,
+            dialect: self
+                .dialect
+                .or(around.default_dialect)
+                .map(DialectName::dialect),
+            token: self.token.clone(),
+            refusal_signs: self.upstream_refusal.build(),
+            set_headers,
+            remove_headers,
+            forwarded: self.forwarded,
+        })
+    }
+
+    fn default_name(&self) -> String {
+        let mut name = self.methods.join(",");
+        if !name.is_empty() {
+            name.push(' ');
+        }
+        name.push_str(self.host.as_deref().unwrap_or_default());
+        name + &self.path
+    }
+
+    fn unknown_upstream(&self, around: &Surroundings<'_>) -> String {
+        let name = &self.upstream;
+        match nearest(name, around.upstreams.keys().map(String::as_str)) {
+            Some(near) => format!("there is no upstream `{name}`; did you mean `{near}`?"),
+            None => {
+                let known = Vec::from_iter(around.upstreams.keys().map(String::as_str)).join(", ");
+                format!("there is no upstream `{name}`; there are: {known}")
+            }
+        }
+    }
+
+    fn methods(&self, at: &str, problems: &mut Problems) -> Vec<Method> {
+        let parse = |method: &String| {
+            let parsed = Method::from_bytes(method.to_ascii_uppercase().as_bytes());
+            problems.take(
+                format_args!("{at}.methods"),
+                parsed.map_err(|_| format!("`{method}` is not a method")),
+            )
+        };
+        self.methods.iter().filter_map(parse).collect()
+    }
+
+    fn parse_set_headers(
+        &self,
+        at: &str,
+        problems: &mut Problems,
+    ) -> Vec<(HeaderName, HeaderValue)> {
+        let at = format!("{at}.set_headers");
+        let mut headers = Vec::with_capacity(self.set_headers.len());
+        for (name, value) in &self.set_headers {
+            let Some(name) = parse_header_name(&at, name, problems) else {
+                continue;
+            };
+            match HeaderValue::from_str(value) {
+                Ok(value) => headers.push((name, value)),
+                Err(_) => problems.add(format_args!("{at}.{name}"), "not a header's value"),
+            }
+        }
+        headers
+    }
+
+    fn parse_remove_headers(&self, at: &str, problems: &mut Problems) -> Vec<HeaderName> {
+        let at = format!("{at}.remove_headers");
+        let names = &self.remove_headers;
+        names
+            .iter()
+            .filter_map(|name| parse_header_name(&at, name, problems))
+            .collect()
+    }
+}
+
+fn parse_header_name(at: &str, name: &str, problems: &mut Problems) -> Option<HeaderName> {
+    let parsed = name.parse::<HeaderName>();
+    let parsed = problems.take(
+        at,
+        parsed.map_err(|_| format!("`{name}` is not a header's name")),
+    )?;
+    if RESERVED.contains(&parsed.as_str()) {
+        problems.add(
+            at,
+            format_args!("`{name}` is the gate's own affair; see `credential`"),
+        );
+        return None;
+    }
+    Some(parsed)
+}
+
+/// Headers that the gate writes or frames itself.
+const RESERVED: [&str; 7] = [
+    "authorization",
+    "connection",
+    "content-length",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];

@@ -1,0 +1,234 @@
+//! Which path is asked for? One decoded form to judge; the raw bytes go upstream untouched.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::refusal::Reason;
+
+/// A form of path that back ends read differently. Refused unless the route allows that form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PathForm {
+    /// `%2F` inside a segment, as RabbitMQ's default virtual host.
+    EncodedSlash,
+    /// `%25` before two hexadecimal digits: decoded twice, it is another path.
+    DoubleEncoding,
+    /// `//`, which some back ends merge.
+    EmptySegment,
+    /// `;`, after which some back ends stop reading a segment.
+    PathParameter,
+}
+
+/// A set of [`PathForm`]s.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathForms(u8);
+
+impl PathForms {
+    const fn bit(form: PathForm) -> u8 {
+        1 << form as u8
+    }
+
+    const fn add(&mut self, form: PathForm) {
+        self.0 |= Self::bit(form);
+    }
+
+    /// Whether every form of this set is also in `allowed`.
+    #[must_use]
+    pub const fn within(self, allowed: Self) -> bool {
+        self.0 & !allowed.0 == 0
+    }
+}
+
+impl FromIterator<PathForm> for PathForms {
+    fn from_iter<I: IntoIterator<Item = PathForm>>(forms: I) -> Self {
+        let mut set = Self::default();
+        forms.into_iter().for_each(|form| set.add(form));
+        set
+    }
+}
+
+/// Proof that a path has exactly one reading, but for the forms that it admits to have.
+#[derive(Clone, Copy, Debug)]
+pub struct CanonicalPath<'a> {
+    raw: &'a str,
+    forms: PathForms,
+    is_encoded: bool,
+}
+
+impl<'a> CanonicalPath<'a> {
+    /// Parses the raw path of a request's target.
+    ///
+    /// # Errors
+    /// [`Reason::AmbiguousPath`] for what no route can allow: dot segments in any spelling,
+    /// backslashes, control characters, broken percent-encoding, text that is not UTF-8.
+    pub fn parse(raw: &'a str) -> Result<Self, Reason> {
+        let body = raw.strip_prefix('/').ok_or(Reason::MalformedRequest)?;
+        let mut path = Self {
+            raw: body,
+            forms: PathForms::default(),
+            is_encoded: false,
+        };
+        path.is_encoded = body.contains('%');
+        let last = body.matches('/').count();
+        for (index, segment) in body.split('/').enumerate() {
+            path.judge(segment, index == last)?;
+        }
+        Ok(path)
+    }
+
+    /// The forms that a route must allow for this path to pass.
+    #[must_use]
+    pub const fn forms(&self) -> PathForms {
+        self.forms
+    }
+
+    /// The decoded segments, split where the raw path has a `/`.
+    pub fn segments(&self) -> impl Iterator<Item = Cow<'a, str>> + use<'a> {
+        let is_encoded = self.is_encoded;
+        self.raw.split('/').map(move |segment| {
+            if is_encoded {
+                decode(segment)
+            } else {
+                segment.into()
+            }
+        })
+    }
+
+    /// The raw path, without its leading slash.
+    #[must_use]
+    pub const fn raw(&self) -> &'a str {
+        self.raw
+    }
+
+    fn judge(&mut self, segment: &str, is_last: bool) -> Result<(), Reason> {
+        if segment.is_empty() && !is_last {
+            self.forms.add(PathForm::EmptySegment);
+        }
+        let decoded = if self.is_encoded {
+            self.judge_encoding(segment)?
+        } else {
+            segment.into()
+        };
+        if decoded
+            .bytes()
+            .any(|byte| byte.is_ascii_control() || byte == b'\\')
+        {
+            return Err(Reason::AmbiguousPath);
+        }
+        if decoded.contains(';') {
+            self.forms.add(PathForm::PathParameter);
+        }
+        // Some back ends cut parameters off before they look for dots.
+        let is_dots = |part: &str| matches!(part.split(';').next(), Some("." | ".."));
+        if decoded.split('/').any(is_dots) {
+            return Err(Reason::AmbiguousPath);
+        }
+        Ok(())
+    }
+
+    fn judge_encoding<'s>(&mut self, segment: &'s str) -> Result<Cow<'s, str>, Reason> {
+        let mut rest = segment;
+        while let Some((_, after)) = rest.split_once('%') {
+            let digits = after.get(..2).ok_or(Reason::AmbiguousPath)?;
+            if !is_hex(digits) {
+                return Err(Reason::AmbiguousPath);
+            }
+            rest = after.get(2..).unwrap_or_default();
+            if digits == "25" && rest.get(..2).is_some_and(is_hex) {
+                self.forms.add(PathForm::DoubleEncoding);
+            }
+            if digits.eq_ignore_ascii_case("2f") {
+                self.forms.add(PathForm::EncodedSlash);
+            }
+        }
+        percent_decode_str(segment)
+            .decode_utf8()
+            .map_err(|_| Reason::AmbiguousPath)
+    }
+}
+
+/// Decodes a segment of a path or pattern.
+#[must_use]
+pub(super) fn decode(segment: &str) -> Cow<'_, str> {
+    percent_decode_str(segment).decode_utf8_lossy()
+}
+
+fn is_hex(digits: &str) -> bool {
+    digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CanonicalPath, PathForm, PathForms};
+    use crate::refusal::Reason;
+
+    #[test]
+    fn what_no_route_can_allow_is_refused() {
+        for raw in [
+            "/a/../b",
+            "/a/./b",
+            "/..",
+            "/a/%2e%2e/b",
+            "/a/%2E./b",
+            "/a%2f..%2fb",
+            "/a\\b",
+            "/a%5Cb",
+            "/a%00",
+            "/a%0d%0a",
+            "/%zz",
+            "/%2",
+            "/%",
+            "/%ff",
+            "/a/..;x/b",
+            "/a/.;/b",
+        ] {
+            assert!(
+                matches!(CanonicalPath::parse(raw), Err(Reason::AmbiguousPath)),
+                "{raw}"
+            );
+        }
+        assert!(matches!(
+            CanonicalPath::parse("*"),
+            Err(Reason::MalformedRequest)
+        ));
+    }
+
+    #[test]
+    fn ambiguous_forms_are_named() {
+        for (raw, form) in [
+            ("/a/%2F/b", PathForm::EncodedSlash),
+            ("/a%2fb", PathForm::EncodedSlash),
+            ("/a%252Fb", PathForm::DoubleEncoding),
+            ("/a//b", PathForm::EmptySegment),
+            ("//a", PathForm::EmptySegment),
+            ("/a;b=c", PathForm::PathParameter),
+            ("/a%3Bb", PathForm::PathParameter),
+        ] {
+            let forms = CanonicalPath::parse(raw).unwrap().forms();
+            assert_eq!(forms, PathForms::from_iter([form]), "{raw}");
+        }
+    }
+
+    #[test]
+    fn plain_paths_have_no_forms() {
+        for raw in [
+            "/",
+            "/a",
+            "/a/",
+            "/a/b%20c",
+            "/%C3%A4",
+            "/a...b/..c",
+            "/100%25",
+            "/a%3Ab",
+        ] {
+            assert_eq!(
+                CanonicalPath::parse(raw).unwrap().forms(),
+                PathForms::default(),
+                "{raw}"
+            );
+        }
+    }
+}

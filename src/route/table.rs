@@ -1,0 +1,267 @@
+//! Which one route does a request take? The most specific that matches it.
+//!
+//! A route matches by host, path and method together. Of those that match, an exact host wins
+//! over a wildcard host, a longer wildcard over a shorter, any host comes last; then, from the
+//! left, a literal segment wins over `*`, `*` over `**`; then a route with methods wins over one
+//! without. The cost does not depend on the number of routes.
+
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use http::Method;
+
+use super::Route;
+use super::path::{CanonicalPath, decode};
+use crate::refusal::{Detail, Reason, Refusal};
+
+/// All routes, by host and path.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    exact: HashMap<String, Node>,
+    /// By suffix (`.example`).
+    wildcard: HashMap<String, Node>,
+    any: Node,
+    routes: Vec<Arc<Route>>,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    literal: HashMap<Box<str>, Self>,
+    any: Option<Box<Self>>,
+    /// Routes whose pattern ends here.
+    here: Vec<Arc<Route>>,
+    /// Routes whose pattern ends here with `**`.
+    rest: Vec<Arc<Route>>,
+}
+
+impl RouteTable {
+    /// Adds a route.
+    ///
+    /// # Errors
+    /// A text that says what is wrong: a bad pattern, or a clash with another route.
+    pub fn add(&mut self, route: Arc<Route>) -> Result<(), String> {
+        let pattern = Pattern::parse(&route.pattern)?;
+        let root = match route
+            .host
+            .as_deref()
+            .map(|host| (host, host.strip_prefix('*')))
+        {
+            None => &mut self.any,
+            Some((_, Some(suffix))) => self.wildcard.entry(suffix.to_owned()).or_default(),
+            Some((host, None)) => self.exact.entry(host.to_owned()).or_default(),
+        };
+        root.insert(&pattern, Arc::clone(&route))?;
+        self.routes.push(route);
+        Ok(())
+    }
+
+    /// All routes, in the order of the config.
+    #[must_use]
+    pub fn all(&self) -> &[Arc<Route>] {
+        &self.routes
+    }
+
+    /// The most specific route.
+    ///
+    /// # Errors
+    /// [`Reason::RouteNotFound`], or [`Reason::MethodNotAllowed`] if only the method keeps a
+    /// route from matching, or [`Reason::AmbiguousPath`] if the route does not allow the path's
+    /// form.
+    pub fn find(
+        &self,
+        host: &str,
+        path: &CanonicalPath<'_>,
+        method: &Method,
+    ) -> Result<&Arc<Route>, Refusal> {
+        let segments = Segments::new(path);
+        let mut allowed = BTreeSet::new();
+        let route = self
+            .roots(host)
+            .find_map(|root| root.find(segments.as_slice(), method, &mut allowed));
+        let Some(route) = route else {
+            if allowed.is_empty() {
+                return Err(Reason::RouteNotFound.into());
+            }
+            let allow = Vec::from_iter(allowed).join(", ");
+            return Err(Refusal::with_detail(
+                Reason::MethodNotAllowed,
+                Detail::Allow(allow),
+            ));
+        };
+        if !path.forms().within(route.allowed_forms) {
+            return Err(Reason::AmbiguousPath.into());
+        }
+        Ok(route)
+    }
+
+    /// The trees in which to look, the most specific host first.
+    fn roots<'a, 'h>(&'a self, host: &'h str) -> impl Iterator<Item = &'a Node> + use<'a, 'h> {
+        let dots = if self.wildcard.is_empty() { "" } else { host };
+        let suffixes = dots.match_indices('.').filter_map(move |(at, _)| {
+            if at == 0 {
+                None
+            } else {
+                self.wildcard.get(host.get(at..)?)
+            }
+        });
+        self.exact
+            .get(host)
+            .into_iter()
+            .chain(suffixes)
+            .chain([&self.any])
+    }
+}
+
+/// The segments of one path, on the stack for the usual lengths.
+enum Segments<'a> {
+    Few([Cow<'a, str>; FEW], usize),
+    Many(Vec<Cow<'a, str>>),
+}
+
+const FEW: usize = 8;
+
+impl<'a> Segments<'a> {
+    fn new(path: &CanonicalPath<'a>) -> Self {
+        let mut few = [const { Cow::Borrowed("") }; FEW];
+        let mut count = 0;
+        for segment in path.segments() {
+            match few.get_mut(count) {
+                Some(place) => *place = segment,
+                None => return Self::Many(path.segments().collect()),
+            }
+            count += 1;
+        }
+        Self::Few(few, count)
+    }
+
+    fn as_slice(&self) -> &[Cow<'a, str>] {
+        match self {
+            Self::Few(few, count) => few.get(..*count).unwrap_or_default(),
+            Self::Many(many) => many,
+        }
+    }
+}
+
+impl Node {
+    fn find(
+        &self,
+        segments: &[Cow<'_, str>],
+        method: &Method,
+        allowed: &mut BTreeSet<String>,
+    ) -> Option<&Arc<Route>> {
+        if let [first, others @ ..] = segments {
+            let deeper = self
+                .literal
+                .get(first.as_ref())
+                .and_then(|node| node.find(others, method, allowed))
+                .or_else(|| {
+                    let any = if first.is_empty() {
+                        None
+                    } else {
+                        self.any.as_deref()
+                    };
+                    any.and_then(|node| node.find(others, method, allowed))
+                });
+            if deeper.is_some() {
+                return deeper;
+            }
+        } else if let Some(route) = pick(&self.here, method, allowed) {
+            return Some(route);
+        }
+        pick(&self.rest, method, allowed)
+    }
+
+    fn insert(&mut self, pattern: &Pattern<'_>, route: Arc<Route>) -> Result<(), String> {
+        let mut node = self;
+        for segment in &pattern.segments {
+            node = match segment {
+                PatternSegment::Any => node.any.get_or_insert_default(),
+                PatternSegment::Literal(text) => {
+                    node.literal.entry(text.as_ref().into()).or_default()
+                }
+            };
+        }
+        let routes = if pattern.has_rest {
+            &mut node.rest
+        } else {
+            &mut node.here
+        };
+        for other in routes.iter() {
+            let clash = match (route.methods.is_empty(), other.methods.is_empty()) {
+                (true, true) => true,
+                (false, false) => route
+                    .methods
+                    .iter()
+                    .any(|method| other.methods.contains(method)),
+                _ => false,
+            };
+            if clash {
+                return Err(format!(
+                    "matches the same requests as the route `{}`; no rule says which wins",
+                    other.name
+                ));
+            }
+        }
+        // Those with methods stand in front.
+        let at = if route.methods.is_empty() {
+            routes.len()
+        } else {
+            0
+        };
+        routes.insert(at, route);
+        Ok(())
+    }
+}
+
+fn pick<'a>(
+    routes: &'a [Arc<Route>],
+    method: &Method,
+    allowed: &mut BTreeSet<String>,
+) -> Option<&'a Arc<Route>> {
+    let found = routes.iter().find(|route| route.takes(method));
+    if found.is_none() {
+        let methods = routes.iter().flat_map(|route| &route.methods);
+        allowed.extend(methods.map(ToString::to_string));
+    }
+    found
+}
+
+struct Pattern<'a> {
+    segments: Vec<PatternSegment<'a>>,
+    has_rest: bool,
+}
+
+enum PatternSegment<'a> {
+    Any,
+    Literal(Cow<'a, str>),
+}
+
+impl<'a> Pattern<'a> {
+    fn parse(text: &'a str) -> Result<Self, String> {
+        let body = text
+            .strip_prefix('/')
+            .ok_or_else(|| format!("`{text}` must start with `/`"))?;
+        CanonicalPath::parse(text).map_err(|_| format!("`{text}` could never match a path"))?;
+        let mut pattern = Self {
+            segments: Vec::new(),
+            has_rest: false,
+        };
+        for segment in body.split('/') {
+            if pattern.has_rest {
+                return Err(format!("`**` may stand only at the end of `{text}`"));
+            }
+            match segment {
+                "**" => pattern.has_rest = true,
+                "*" => pattern.segments.push(PatternSegment::Any),
+                literal if literal.contains('*') => {
+                    return Err(format!("in `{text}`, `*` must be a whole segment"));
+                }
+                literal => pattern
+                    .segments
+                    .push(PatternSegment::Literal(decode(literal))),
+            }
+        }
+        Ok(pattern)
+    }
+}

@@ -1,0 +1,164 @@
+//! How is one connection served, from its first byte to its last?
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::LimitsConfig;
+use super::drain::Drain;
+use super::listener::Listener;
+use super::tls::Tls;
+use crate::gate::{Gate, Peer};
+use crate::stream::Stream;
+
+/// Serves a connection until it ends or is drained.
+pub(super) async fn serve(
+    gate: Rc<Gate>,
+    listener: Arc<Listener>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    drain: Drain,
+) {
+    let _open = gate.metrics().connection(&listener.name);
+    if tcp.set_nodelay(true).is_err() {
+        return;
+    }
+    let limits = gate.limits();
+    let (stream, protocol) = match &listener.tls {
+        None => (Stream::Plain(tcp), Protocol::Http1),
+        Some(tls) => match handshake(&gate, &listener, tls, tcp, &limits).await {
+            Some(accepted) => accepted,
+            None => return,
+        },
+    };
+    let peer = Peer {
+        address: peer.ip().to_canonical(),
+        scheme: listener.scheme(),
+    };
+    match protocol {
+        Protocol::Http1 => serve_http1(gate, peer, stream, &limits, drain).await,
+        Protocol::Http2 => serve_http2(gate, peer, stream, &limits, drain).await,
+    }
+}
+
+/// Chosen by ALPN (RFC 7301) alone: nothing is guessed from first bytes.
+#[derive(Clone, Copy)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+async fn handshake(
+    gate: &Gate,
+    listener: &Listener,
+    tls: &Tls,
+    tcp: TcpStream,
+    limits: &LimitsConfig,
+) -> Option<(Stream, Protocol)> {
+    let accepting = TlsAcceptor::from(Arc::clone(&tls.config)).accept(tcp);
+    let count = |version: &str, result: &str| {
+        gate.metrics().handshake(&listener.name, version, result);
+    };
+    let stream = match timeout(limits.handshake_timeout.0, accepting).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            count("none", "failed");
+            tracing::debug!(%error, listener = listener.name, "a TLS handshake failed");
+            return None;
+        }
+        Err(_) => {
+            count("none", "timeout");
+            return None;
+        }
+    };
+    let (_, session) = stream.get_ref();
+    let version = match session.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
+        Some(rustls::ProtocolVersion::TLSv1_3) => "1.3",
+        _ => "other",
+    };
+    count(version, "ok");
+    let protocol = match session.alpn_protocol() {
+        Some(b"h2") => Protocol::Http2,
+        _ => Protocol::Http1,
+    };
+    Some((Stream::Tls(Box::new(stream.into())), protocol))
+}
+
+async fn serve_http1(
+    gate: Rc<Gate>,
+    peer: Peer,
+    stream: Stream,
+    limits: &LimitsConfig,
+    mut drain: Drain,
+) {
+    let service = service_fn(|request| Rc::clone(&gate).handle(peer, request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout.0)
+        .max_header_size(limits.header_size.bytes())
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = drain.begun() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    note(ended);
+}
+
+async fn serve_http2(
+    gate: Rc<Gate>,
+    peer: Peer,
+    stream: Stream,
+    limits: &LimitsConfig,
+    mut drain: Drain,
+) {
+    let service = service_fn(|request| Rc::clone(&gate).handle(peer, request));
+    let connection = http2::Builder::new(Local)
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.http2_streams)
+        .max_header_list_size(u32::try_from(limits.header_size.bytes()).unwrap_or(u32::MAX))
+        .keep_alive_interval(limits.header_timeout.0)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = drain.begun() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    note(ended);
+}
+
+/// Runs tasks on the worker's own thread.
+#[derive(Clone, Copy, Debug)]
+struct Local;
+
+impl<F: Future + 'static> Executor<F> for Local {
+    fn execute(&self, task: F) {
+        spawn_local(task);
+    }
+}
+
+fn note(ended: Result<(), hyper::Error>) {
+    if let Err(error) = ended {
+        // Its text names a kind of error, never what the client sent.
+        tracing::debug!(%error, "a connection ended early");
+    }
+}

@@ -1,0 +1,207 @@
+//! How do connections come in? A permit first, then the connection; errors back off.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_local;
+use tokio::time::sleep;
+
+use super::ListenerConfig;
+use super::connection::serve;
+use super::drain::Drain;
+use super::tls::Tls;
+use crate::config::files::Files;
+use crate::config::problem::Problems;
+use crate::gate::Gate;
+
+/// A bound address.
+#[derive(Debug)]
+pub struct Listener {
+    /// The address, with the port that was really taken.
+    pub address: SocketAddr,
+    /// The name in metrics.
+    pub name: String,
+    /// Certificates; without them it speaks plain HTTP.
+    pub tls: Option<Tls>,
+    /// Keeps the port; it never listens.
+    _first: Socket,
+}
+
+/// A listener that is checked but not bound yet.
+#[derive(Debug)]
+pub struct Unbound {
+    address: SocketAddr,
+    name: String,
+    tls: Option<Tls>,
+}
+
+impl ListenerConfig {
+    /// Reads what it needs; notes every problem.
+    #[must_use]
+    pub fn build(&self, at: &str, files: &Files, problems: &mut Problems) -> Option<Unbound> {
+        let text = &self.address.0;
+        let address = text.parse::<SocketAddr>();
+        let address = address.map_err(|_| {
+            format!("`{text}` is not an address and port, such as 0.0.0.0:8443 or [::]:8443")
+        });
+        let address = problems.take(format_args!("{at}.address"), address);
+        let tls = self
+            .tls
+            .as_ref()
+            .map(|tls| tls.build(&format!("{at}.tls"), files, problems));
+        let address = address?;
+        if tls.is_none() && !address.ip().is_loopback() && !self.danger_plaintext {
+            problems.add(at, "would speak plain HTTP to other machines: give it `tls`, a loopback address, or `danger_plaintext: true`");
+        }
+        let tls = match tls {
+            None => None,
+            Some(tls) => Some(tls?),
+        };
+        Some(Unbound {
+            address,
+            name: self.name.as_ref().unwrap_or(text).clone(),
+            tls,
+        })
+    }
+}
+
+impl Unbound {
+    /// Takes the address.
+    ///
+    /// # Errors
+    /// The operating system's, with the address.
+    pub fn bind(self) -> Result<Listener, BindError> {
+        let Self { address, name, tls } = self;
+        let bound = bind(address).and_then(|first| {
+            let address = first.local_addr()?.as_socket();
+            Ok((
+                first,
+                address.ok_or_else(|| io::Error::other("no IP address"))?,
+            ))
+        });
+        let (first, address) = bound.map_err(|source| BindError { address, source })?;
+        Ok(Listener {
+            address,
+            name,
+            tls,
+            _first: first,
+        })
+    }
+}
+
+/// An address could not be taken.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}")]
+pub struct BindError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+impl Listener {
+    /// One more socket on the address, for one worker.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn socket(&self) -> io::Result<std::net::TcpListener> {
+        let socket = bind(self.address)?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    }
+
+    /// `http` or `https`.
+    #[must_use]
+    pub const fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+}
+
+/// Connections that the system keeps until they are accepted.
+const BACKLOG: i32 = 1024;
+
+fn bind(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Accepts connections until the drain begins.
+pub(super) async fn accept(
+    listener: Arc<Listener>,
+    socket: std::net::TcpListener,
+    gate: Rc<Gate>,
+    permits: Arc<Semaphore>,
+    mut drain: Drain,
+) {
+    let socket = match TcpListener::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!(%error, listener = listener.name, "a listener cannot be used");
+            return;
+        }
+    };
+    let told = drain.clone();
+    let mut begun = std::pin::pin!(drain.begun());
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let accepted = tokio::select! {
+            () = &mut begun => return,
+            accepted = accept_one(&socket, &permits) => accepted,
+        };
+        match accepted {
+            Ok((stream, peer, permit)) => {
+                pause = FIRST_PAUSE;
+                let serving = serve(
+                    Rc::clone(&gate),
+                    Arc::clone(&listener),
+                    stream,
+                    peer,
+                    told.clone(),
+                );
+                spawn_local(async move {
+                    serving.await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                // Most often all file descriptors are in use: waiting lets some come free.
+                tracing::error!(%error, listener = listener.name, "accepting a connection failed");
+                sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+type Accepted = (
+    tokio::net::TcpStream,
+    SocketAddr,
+    tokio::sync::OwnedSemaphorePermit,
+);
+
+async fn accept_one(socket: &TcpListener, permits: &Arc<Semaphore>) -> io::Result<Accepted> {
+    let permit = Arc::clone(permits)
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
+    let (stream, peer) = socket.accept().await?;
+    Ok((stream, peer, permit))
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);

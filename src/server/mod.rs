@@ -1,0 +1,206 @@
+//! Who listens, with how many threads, and how does it all begin and end?
+//!
+//! Each worker is a thread with a current-thread runtime, listeners of its own on the same
+//! addresses (`SO_REUSEPORT`) and connections of its own to the upstreams.
+
+pub mod connection;
+pub mod drain;
+pub mod listener;
+pub mod tls;
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::runtime::Builder;
+use tokio::sync::Semaphore;
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::config::value::{Size, Span};
+use crate::gate::Gate;
+use crate::snapshot::Shared;
+use crate::telemetry::metrics::{Metrics, Registries};
+use crate::token::cache::SWEEP_INTERVAL;
+use drain::Drain;
+use listener::{Listener, accept};
+use tls::TlsConfig;
+
+/// An address that clients connect to.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerConfig {
+    /// Address and port, such as `0.0.0.0:8443`. Port 0 picks a free one.
+    pub address: crate::config::value::Expanded,
+    /// The name in metrics. Default: the address.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Certificates and versions. Without it the listener speaks plain HTTP/1.1, for clients on
+    /// the same machine.
+    #[serde(default)]
+    pub tls: Option<TlsConfig>,
+    /// Danger: speaks plain HTTP on an address that other machines reach. Tokens and passwords
+    /// can then be read on the way, unless something in front terminates TLS.
+    #[serde(default)]
+    pub danger_plaintext: bool,
+}
+
+/// Bounds on what clients may take.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// The most open connections, over all listeners. Further ones wait to be accepted.
+    pub connections: usize,
+    /// How long a TLS handshake may take.
+    pub handshake_timeout: Span,
+    /// How long a request's head may take, and how long a connection may wait for one.
+    pub header_timeout: Span,
+    /// The largest head of a request.
+    pub header_size: Size,
+    /// The largest body of a login or refresh.
+    pub login_body: Size,
+    /// How long the body of a login or refresh may take.
+    pub login_timeout: Span,
+    /// How many threads hash passwords.
+    pub hashing_threads: usize,
+    /// How many logins may wait for a hashing thread; further ones get 503.
+    pub hashing_queue: usize,
+    /// The most requests under way on one HTTP/2 connection.
+    pub http2_streams: u32,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            connections: 16_384,
+            handshake_timeout: Span::seconds(10),
+            header_timeout: Span::seconds(60),
+            header_size: Size(64 * 1024),
+            login_body: Size(64 * 1024),
+            login_timeout: Span::seconds(10),
+            hashing_threads: 1,
+            hashing_queue: 64,
+            http2_streams: 128,
+        }
+    }
+}
+
+/// How the gate goes down.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DrainConfig {
+    /// How long requests under way may take to end after the signal.
+    pub grace: Span,
+}
+
+impl Default for DrainConfig {
+    fn default() -> Self {
+        Self {
+            grace: Span::seconds(30),
+        }
+    }
+}
+
+/// Workers that serve.
+#[derive(Debug)]
+pub struct Workers(Vec<JoinHandle<()>>);
+
+impl Workers {
+    /// Starts `count` workers on these listeners.
+    ///
+    /// # Errors
+    /// If a socket, thread or runtime cannot be had.
+    pub fn start(
+        count: usize,
+        listeners: &[Arc<Listener>],
+        shared: &Arc<Shared>,
+        registries: &Registries,
+        drain: &Drain,
+    ) -> Result<Self, io::Error> {
+        let mut workers = Vec::with_capacity(count);
+        for index in 0..count {
+            let sockets = listeners.iter().map(|listener| listener.socket());
+            let work = Work {
+                listeners: listeners
+                    .iter()
+                    .cloned()
+                    .zip(sockets.collect::<Result<Vec<_>, _>>()?)
+                    .collect(),
+                shared: Arc::clone(shared),
+                metrics: Metrics::new().map_err(io::Error::other)?,
+                drain: drain.clone(),
+                connections: (shared.current().limits.connections / count).max(1),
+            };
+            registries.add(&work.metrics);
+            let worker = thread::Builder::new().name(format!("worker-{index}"));
+            workers.push(worker.spawn(move || work.run())?);
+        }
+        Ok(Self(workers))
+    }
+
+    /// Waits until every worker has ended.
+    pub fn join(self) {
+        for worker in self.0 {
+            if worker.join().is_err() {
+                tracing::error!("a worker ended in a panic");
+            }
+        }
+    }
+}
+
+/// What one worker needs.
+struct Work {
+    listeners: Vec<(Arc<Listener>, std::net::TcpListener)>,
+    shared: Arc<Shared>,
+    metrics: Metrics,
+    drain: Drain,
+    connections: usize,
+}
+
+impl Work {
+    fn run(self) {
+        let runtime = match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                tracing::error!(%error, "a worker's runtime could not be started");
+                return;
+            }
+        };
+        LocalSet::new().block_on(&runtime, self.serve());
+    }
+
+    async fn serve(self) {
+        let gate = Gate::new(self.shared, self.metrics);
+        let permits = Arc::new(Semaphore::new(self.connections));
+        let mut listening = Vec::with_capacity(self.listeners.len());
+        for (listener, socket) in self.listeners {
+            let accepting = accept(
+                listener,
+                socket,
+                Rc::clone(&gate),
+                Arc::clone(&permits),
+                self.drain.clone(),
+            );
+            listening.push(spawn_local(accepting));
+        }
+        spawn_local(sweep(gate));
+        for task in listening {
+            let _ = task.await;
+        }
+        // All accepting has ended: wait for the connections that are left.
+        let all = u32::try_from(self.connections).unwrap_or(u32::MAX);
+        self.drain.give_up_after(permits.acquire_many(all)).await;
+    }
+}
+
+async fn sweep(gate: Rc<Gate>) {
+    let mut ticks = interval(SWEEP_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        gate.sweep();
+    }
+}

@@ -1,0 +1,150 @@
+//! Which rules hold right now? All of them in one piece, swapped as one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+
+use crate::config::Config;
+use crate::config::files::Files;
+use crate::config::problem::Problems;
+use crate::dialect::Mounts;
+use crate::identity::Providers;
+use crate::identity::hashing::HashingPool;
+use crate::route::table::RouteTable;
+use crate::route::{self, Surroundings};
+use crate::server::LimitsConfig;
+use crate::token::Tokens;
+use crate::token::cache::TokenCache;
+use crate::upstream::UpstreamSpec;
+use crate::upstream::credential::UpstreamCredential;
+
+/// Everything that is decided by config, keys and users. A request sees one from beginning to
+/// end.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// What tokens have to be.
+    pub tokens: Tokens,
+    /// Who knows users.
+    pub providers: Providers,
+    /// The login dialects, where they are mounted.
+    pub mounts: Mounts,
+    /// The routes.
+    pub routes: RouteTable,
+    /// The upstreams, in the order that routes count in.
+    pub upstreams: Vec<Arc<UpstreamSpec>>,
+    /// Whether users' own credentials go into their tokens.
+    pub seals_logins: bool,
+    /// Bounds on what clients may take.
+    pub limits: LimitsConfig,
+    /// The share of well-ended exchanges that are logged.
+    pub access_sample: f64,
+    generation: u64,
+}
+
+impl Snapshot {
+    /// Builds all that the config asks for; notes every problem.
+    #[must_use]
+    pub fn build(config: &Config, files: &Files, problems: &mut Problems) -> Option<Self> {
+        let tokens = config.tokens.build(files, problems);
+        let upstreams = config
+            .upstreams
+            .iter()
+            .filter_map(|(name, upstream)| upstream.build(name, files, problems).map(Arc::new));
+        let upstreams: Vec<_> = upstreams.collect();
+        let names: Vec<_> = config.upstreams.keys().map(String::as_str).collect();
+        let can_seal = config.tokens.seal_key_file.is_some();
+        let providers = Providers::build(&config.identity, &names, can_seal, files, problems);
+        if config.identity.is_empty() && !config.login.is_empty() {
+            problems.add(
+                "identity",
+                "nobody could log in: list a users_file or an upstream_probe",
+            );
+        }
+        let only_login = match config.login.as_slice() {
+            [only] => Some(only.dialect),
+            _ => None,
+        };
+        let around = Surroundings {
+            upstreams: &config.upstreams,
+            default_dialect: only_login,
+            can_seal,
+            files,
+        };
+        let routes = route::build(&config.routes, &around, problems);
+        if !(0.0..=1.0).contains(&config.log.access_sample) {
+            problems.add("log.access_sample", "must be between 0 and 1");
+        }
+        let tokens = tokens?;
+        let mounts = Mounts::build(&config.login, &tokens.lifetimes, problems);
+        let wants_login =
+            |credential: &UpstreamCredential| matches!(credential, UpstreamCredential::Login);
+        let seals_logins = providers.need_login()
+            || routes
+                .all()
+                .iter()
+                .any(|route| wants_login(&route.credential));
+        Some(Self {
+            tokens,
+            providers,
+            mounts,
+            routes,
+            upstreams,
+            seals_logins,
+            limits: config.limits.clone(),
+            access_sample: config.log.access_sample,
+            generation: 0,
+        })
+    }
+
+    /// Counts up with every snapshot of a process.
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+}
+
+/// What all workers share: read by all, written by none of them but for the cache.
+#[derive(Debug)]
+pub struct Shared {
+    current: ArcSwap<Snapshot>,
+    generation: AtomicU64,
+    /// The cache of verified tokens.
+    pub cache: Arc<TokenCache>,
+    /// Where passwords are hashed.
+    pub hashing: HashingPool,
+}
+
+impl Shared {
+    /// Starts with this snapshot.
+    #[must_use]
+    pub fn new(snapshot: Snapshot, cache: TokenCache, hashing: HashingPool) -> Self {
+        let generation = AtomicU64::new(snapshot.generation);
+        Self {
+            current: ArcSwap::from_pointee(snapshot),
+            generation,
+            cache: Arc::new(cache),
+            hashing,
+        }
+    }
+
+    /// The generation of the current snapshot; cheap enough to ask for every request.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The current snapshot.
+    #[must_use]
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Puts a new snapshot in force. Requests under way go on with theirs.
+    pub fn swap(&self, mut snapshot: Snapshot) {
+        let next = self.generation().wrapping_add(1);
+        snapshot.generation = next;
+        self.current.store(Arc::new(snapshot));
+        self.generation.store(next, Ordering::Release);
+    }
+}

@@ -1,0 +1,210 @@
+//! What happened in one exchange? Counted and logged when it is dropped, however it ended.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, Method, StatusCode, Uri};
+
+use super::metrics::{Open, RouteMetrics};
+use crate::clock;
+use crate::refusal::{Reason, Refusal, Side};
+use crate::upstream::tunnel::End;
+
+/// One request and its response, from the request's head to the response's last byte.
+#[derive(Debug)]
+pub struct Exchange {
+    facts: Box<Facts>,
+}
+
+#[derive(Debug)]
+struct Facts {
+    start: Instant,
+    /// Time spent waiting for the upstream, up to the head of its answer.
+    upstream_time: Duration,
+    method: Method,
+    uri: Uri,
+    client: IpAddr,
+    request_id: HeaderValue,
+    status: Option<StatusCode>,
+    route: Option<(Rc<RouteMetrics>, Rc<str>, Open)>,
+    upstream: Option<Rc<str>>,
+    dialect: Option<&'static str>,
+    subject: Option<Subject>,
+    reason: Option<Reason>,
+    cause: Option<String>,
+    is_sampled: bool,
+    is_tunnel: bool,
+    tunnel_end: Option<End>,
+}
+
+/// Who was authenticated, without a copy of the name.
+pub type Subject = Rc<crate::token::verify::VerifiedToken>;
+
+impl Exchange {
+    /// An exchange begins.
+    #[must_use]
+    pub fn start(
+        method: Method,
+        uri: Uri,
+        client: IpAddr,
+        request_id: HeaderValue,
+        sample: f64,
+    ) -> Self {
+        let facts = Facts {
+            start: clock::now(),
+            upstream_time: Duration::ZERO,
+            method,
+            uri,
+            client,
+            request_id,
+            status: None,
+            route: None,
+            upstream: None,
+            dialect: None,
+            subject: None,
+            reason: None,
+            cause: None,
+            is_sampled: sample >= 1.0 || fastrand::f64() < sample,
+            is_tunnel: false,
+            tunnel_end: None,
+        };
+        Self {
+            facts: Box::new(facts),
+        }
+    }
+
+    /// When it began.
+    #[must_use]
+    pub const fn started(&self) -> Instant {
+        self.facts.start
+    }
+
+    /// The request's id.
+    #[must_use]
+    pub const fn request_id(&self) -> &HeaderValue {
+        &self.facts.request_id
+    }
+
+    /// It takes this route.
+    pub fn routed(&mut self, metrics: &Rc<RouteMetrics>, name: &Rc<str>) {
+        self.facts.route = Some((Rc::clone(metrics), Rc::clone(name), metrics.start()));
+    }
+
+    /// The route's metrics, once routed.
+    #[must_use]
+    pub fn route_metrics(&self) -> Option<&RouteMetrics> {
+        self.facts
+            .route
+            .as_ref()
+            .map(|(metrics, _, _)| metrics.as_ref())
+    }
+
+    /// This dialect answers it.
+    pub const fn spoken(&mut self, dialect: &'static str) {
+        self.facts.dialect = Some(dialect);
+    }
+
+    /// This principal asks.
+    pub fn authenticated(&mut self, subject: Subject) {
+        self.facts.subject = Some(subject);
+    }
+
+    /// It goes to this upstream.
+    pub fn forwarded(&mut self, upstream: &Rc<str>) {
+        self.facts.upstream = Some(Rc::clone(upstream));
+    }
+
+    /// The upstream took so long.
+    pub const fn waited(&mut self, upstream_time: Duration) {
+        self.facts.upstream_time = upstream_time;
+    }
+
+    /// It was refused.
+    pub fn refused(&mut self, refusal: &Refusal) {
+        self.facts.reason = Some(refusal.reason);
+        self.facts.cause = refusal.cause_chain();
+    }
+
+    /// The answer broke off.
+    pub fn broke_off(&mut self, reason: Reason, cause: String) {
+        self.facts.reason = Some(reason);
+        self.facts.cause = Some(cause);
+    }
+
+    /// The answer has this status; the gate's own work is done.
+    pub fn answered(&mut self, status: StatusCode) {
+        self.facts.status = Some(status);
+        if let Some(route) = self.route_metrics() {
+            let gate = clock::now().saturating_duration_since(self.facts.start);
+            route.gate_took(gate.saturating_sub(self.facts.upstream_time));
+        }
+    }
+
+    /// It became a tunnel, open until the guard is dropped.
+    pub fn tunnelled(&mut self) -> Option<Open> {
+        self.facts.is_tunnel = true;
+        self.route_metrics().map(RouteMetrics::tunnel)
+    }
+}
+
+impl Exchange {
+    /// The tunnel ended so.
+    pub fn tunnel_ended(&mut self, end: End) {
+        self.facts.tunnel_end = Some(end);
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let facts = &self.facts;
+        let whole = clock::now().saturating_duration_since(facts.start);
+        if let Some((route, _, _)) = &facts.route {
+            route.ended(&facts.method, facts.status);
+            if !facts.is_tunnel {
+                route.took(whole);
+            }
+        }
+        facts.log(whole);
+    }
+}
+
+/// One event of the access log. The path is logged without its query, which may hold a token.
+macro_rules! event {
+    ($level:ident, $facts:ident, $whole:ident) => {
+        tracing::$level!(
+            http.request.method = $facts.method.as_str(),
+            http.response.status_code = $facts.status.map(|status| status.as_u16()),
+            http.route = $facts.route.as_ref().map(|(_, name, _)| &**name),
+            url.path = $facts.uri.path(),
+            client.address = %$facts.client,
+            upstream = $facts.upstream.as_deref(),
+            dialect = $facts.dialect,
+            subject = $facts.subject.as_ref().map(|subject| subject.subject()),
+            reason = $facts.reason.map(Reason::label),
+            side = $facts.reason.map(|reason| reason.side().label()),
+            cause = $facts.cause.as_deref(),
+            tunnel_end = $facts.tunnel_end.map(End::label),
+            duration_ms = milliseconds($whole),
+            upstream_duration_ms = milliseconds($facts.upstream_time),
+            request_id = $facts.request_id.to_str().ok(),
+            "exchange"
+        )
+    };
+}
+
+impl Facts {
+    fn log(&self, whole: Duration) {
+        match self.reason.map(Reason::side) {
+            None if !self.is_sampled => {}
+            None | Some(Side::Downstream) => event!(info, self, whole),
+            Some(Side::Upstream) => event!(warn, self, whole),
+            Some(Side::Gate) => event!(error, self, whole),
+        }
+    }
+}
+
+fn milliseconds(span: Duration) -> f64 {
+    // Three digits: microseconds.
+    (span.as_secs_f64() * 1e6).round() / 1e3
+}

@@ -1,0 +1,85 @@
+//! What does the gate say about itself? Logs as JSON lines, and metrics.
+
+pub mod exchange;
+pub mod metrics;
+
+use std::io;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+/// What is logged. Everything goes to standard error, one JSON object per line.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// The least severe level that is logged.
+    pub level: Level,
+    /// The share of well-ended exchanges that get a line, from 0 to 1. Refusals by the gate and
+    /// failures of upstreams are always logged.
+    pub access_sample: f64,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            level: Level::Info,
+            access_sample: 1.0,
+        }
+    }
+}
+
+/// A level of severity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Everything that may help to find a fault.
+    Debug,
+    /// What went wrong in the gate itself.
+    Error,
+    /// Every exchange.
+    Info,
+    /// What went wrong behind the gate.
+    Warn,
+}
+
+impl Level {
+    const fn filter(self) -> LevelFilter {
+        match self {
+            Self::Debug => LevelFilter::DEBUG,
+            Self::Error => LevelFilter::ERROR,
+            Self::Info => LevelFilter::INFO,
+            Self::Warn => LevelFilter::WARN,
+        }
+    }
+}
+
+/// Starts logging for the whole process. Lines are written by a thread of their own; when it
+/// cannot keep up, lines are lost rather than requests delayed. They are flushed when the guard
+/// is dropped.
+pub fn start_logging(config: &LogConfig) -> WorkerGuard {
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .finish(io::stderr());
+    // Only our own events: what libraries log of requests could hold what must not be logged.
+    let filter = EnvFilter::default()
+        .add_directive(LevelFilter::OFF.into())
+        .add_directive(target(config.level.filter()));
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .init();
+    guard
+}
+
+fn target(level: LevelFilter) -> tracing_subscriber::filter::Directive {
+    format!("tollgate={level}")
+        .parse()
+        .unwrap_or_else(|_| level.into())
+}

@@ -1,0 +1,127 @@
+//! How does a principal become a pair of tokens?
+
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+
+use super::{Audience, Claims, TokenType, Tokens};
+use crate::clock::UnixTime;
+use crate::config::secret::Secret;
+use crate::refusal::{Reason, Refusal};
+
+/// Whom and what a token is about.
+#[derive(Clone, Debug)]
+pub struct Grantee {
+    /// `sub`.
+    pub subject: String,
+    /// Scopes, space-separated.
+    pub scope: String,
+    /// The user's own upstream credential, sealed.
+    pub sealed: Option<String>,
+    /// The state of the account; goes into refresh tokens only.
+    pub account: Option<String>,
+}
+
+/// An access token with its refresh token, and how long they live.
+#[derive(Debug)]
+pub struct TokenPair {
+    /// Opens routes.
+    pub access: Secret<String>,
+    /// Buys the next pair.
+    pub refresh: Secret<String>,
+    /// The access token's lifetime.
+    pub access_ttl: Duration,
+    /// The refresh token's lifetime.
+    pub refresh_ttl: Duration,
+}
+
+/// Issues an access token and a refresh token.
+///
+/// # Errors
+/// [`Reason::Internal`] if the key cannot sign.
+pub fn issue_pair(
+    tokens: &Tokens,
+    grantee: &Grantee,
+    access_ttl: Duration,
+    refresh_ttl: Duration,
+    now: UnixTime,
+) -> Result<TokenPair, Refusal> {
+    Ok(TokenPair {
+        access: issue(tokens, grantee, TokenType::Access, access_ttl, now)?,
+        refresh: issue(tokens, grantee, TokenType::Refresh, refresh_ttl, now)?,
+        access_ttl,
+        refresh_ttl,
+    })
+}
+
+/// Issues one token.
+///
+/// # Errors
+/// [`Reason::Internal`] if the key cannot sign.
+pub fn issue(
+    tokens: &Tokens,
+    grantee: &Grantee,
+    kind: TokenType,
+    ttl: Duration,
+    now: UnixTime,
+) -> Result<Secret<String>, Refusal> {
+    let key = tokens
+        .keys
+        .signing()
+        .ok_or_else(|| internal("no key that signs"))?;
+    let header = Header {
+        alg: key.algorithm.name(),
+        kid: &key.id,
+        typ: kind.typ(),
+    };
+    let claims = Claims {
+        iss: tokens.issuer.clone(),
+        aud: Audience::One(tokens.audience.clone()),
+        sub: grantee.subject.clone(),
+        iat: Some(now.0),
+        nbf: None,
+        exp: now.plus(ttl).0,
+        jti: Some(random_id()?),
+        scope: grantee.scope.clone(),
+        sealed: grantee.sealed.clone(),
+        acct: match kind {
+            TokenType::Access => None,
+            TokenType::Refresh => grantee.account.clone(),
+        },
+    };
+    let mut token = encode_part(&header)?;
+    token.push('.');
+    token.push_str(&encode_part(&claims)?);
+    let signature = key
+        .sign(token.as_bytes())
+        .ok_or_else(|| internal("the first key cannot sign"))?;
+    token.push('.');
+    token.push_str(&signature);
+    Ok(Secret::new(token))
+}
+
+#[derive(Serialize)]
+struct Header<'a> {
+    alg: &'static str,
+    kid: &'a str,
+    typ: &'static str,
+}
+
+fn encode_part(part: &impl Serialize) -> Result<String, Refusal> {
+    let json = serde_json::to_vec(part).map_err(internal)?;
+    Ok(URL_SAFE_NO_PAD.encode(json))
+}
+
+/// 128 random bits.
+fn random_id() -> Result<String, Refusal> {
+    let mut bits = [0; 16];
+    rand::fill(&mut bits).map_err(|_| internal("the system's random generator failed"))?;
+    Ok(URL_SAFE_NO_PAD.encode(bits))
+}
+
+fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Refusal {
+    Refusal::with_cause(Reason::Internal, cause)
+}

@@ -1,0 +1,172 @@
+//! Is this token genuine and meant for us? RFC 8725 is the checklist.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use super::{Claims, TokenType, Tokens};
+use crate::clock::UnixTime;
+use crate::refusal::Reason;
+
+/// The longest token that is looked at, in bytes. Longer ones are refused unread.
+pub const MAX_TOKEN: usize = 8 * 1024;
+
+/// Proof that a token's signature, type, issuer, audience and times were judged and held.
+/// Made by [`verify`] alone.
+#[derive(Clone, Debug)]
+pub struct VerifiedToken {
+    subject: Box<str>,
+    scope: Box<str>,
+    sealed: Option<Box<str>>,
+    account: Option<Box<str>>,
+    expires: UnixTime,
+    not_before: Option<UnixTime>,
+}
+
+impl VerifiedToken {
+    /// `sub`.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// The scopes.
+    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+        self.scope.split_ascii_whitespace()
+    }
+
+    /// The user's own upstream credential, still sealed.
+    #[must_use]
+    pub fn sealed(&self) -> Option<&str> {
+        self.sealed.as_deref()
+    }
+
+    /// For which state of the account a refresh token was issued.
+    #[must_use]
+    pub fn account(&self) -> Option<&str> {
+        self.account.as_deref()
+    }
+
+    /// `exp`.
+    #[must_use]
+    pub const fn expires(&self) -> UnixTime {
+        self.expires
+    }
+
+    /// Judges `exp` and `nbf` at `now`; asked for every request, cached or not.
+    ///
+    /// # Errors
+    /// [`Reason::Expired`] at or after `exp` plus leeway, [`Reason::NotYetValid`] before `nbf`
+    /// minus leeway.
+    pub fn judge_time(&self, now: UnixTime, leeway: Duration) -> Result<(), Reason> {
+        if now >= self.expires.plus(leeway) {
+            return Err(Reason::Expired);
+        }
+        if self
+            .not_before
+            .is_some_and(|not_before| now.plus(leeway) < not_before)
+        {
+            return Err(Reason::NotYetValid);
+        }
+        Ok(())
+    }
+
+    /// About how many bytes it takes in memory.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let text = |text: &Option<Box<str>>| text.as_deref().map_or(0, str::len);
+        size_of::<Self>()
+            + self.subject.len()
+            + self.scope.len()
+            + text(&self.sealed)
+            + text(&self.account)
+    }
+}
+
+/// Verifies a token in the compact form (RFC 7515 section 7.1) as one of type `expected`.
+///
+/// # Errors
+/// The first [`Reason`] that makes it unfit, the signature before any claim.
+pub fn verify(
+    token: &str,
+    expected: TokenType,
+    tokens: &Tokens,
+    now: UnixTime,
+) -> Result<VerifiedToken, Reason> {
+    if token.len() > MAX_TOKEN {
+        return Err(Reason::MalformedToken);
+    }
+    let (message, signature) = token.rsplit_once('.').ok_or(Reason::MalformedToken)?;
+    let (header, payload) = message.split_once('.').ok_or(Reason::MalformedToken)?;
+    let header: Header = decode_part(header)?;
+    if header.crit.is_some() || header.b64.is_some() {
+        // RFC 7515 section 4.1.11: extensions that are not understood must be refused.
+        return Err(Reason::MalformedToken);
+    }
+    let key = tokens
+        .keys
+        .find(header.kid.as_deref())
+        .ok_or(Reason::UnknownKey)?;
+    if header.alg != key.algorithm.name() {
+        return Err(Reason::WrongAlgorithm);
+    }
+    if !key.verifies(message.as_bytes(), signature) {
+        return Err(Reason::InvalidSignature);
+    }
+    let claims: Claims = decode_part(payload)?;
+    if !header.typ.is_some_and(|typ| is_typ(&typ, expected)) {
+        return Err(Reason::WrongType);
+    }
+    if claims.iss != tokens.issuer {
+        return Err(Reason::WrongIssuer);
+    }
+    if !claims.aud.names(&tokens.audience) {
+        return Err(Reason::WrongAudience);
+    }
+    if claims.sub.is_empty() {
+        return Err(Reason::MalformedToken);
+    }
+    let verified = VerifiedToken {
+        subject: claims.sub.into(),
+        scope: claims.scope.into(),
+        sealed: claims.sealed.map(Into::into),
+        account: claims.acct.map(Into::into),
+        expires: UnixTime(claims.exp),
+        not_before: claims.nbf.map(UnixTime),
+    };
+    verified.judge_time(now, tokens.leeway)?;
+    Ok(verified)
+}
+
+/// The header's parameters that matter here (RFC 7515 section 4.1). Those that point elsewhere
+/// (`jku`, `jwk`, `x5u`) are never followed.
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    kid: Option<String>,
+    typ: Option<String>,
+    crit: Option<IgnoredAny>,
+    b64: Option<IgnoredAny>,
+}
+
+/// Decodes strict base64url and strict JSON: no padding, no trailing bits, no repeated claims.
+fn decode_part<T: DeserializeOwned>(part: &str) -> Result<T, Reason> {
+    let json = URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|_| Reason::MalformedToken)?;
+    serde_json::from_slice(&json).map_err(|_| Reason::MalformedToken)
+}
+
+/// RFC 7515 section 4.1.9: media types compare without case, `application/` may be left out.
+fn is_typ(typ: &str, expected: TokenType) -> bool {
+    let bare = match typ.split_at_checked(PREFIX.len()) {
+        Some((prefix, rest)) if prefix.eq_ignore_ascii_case(PREFIX) => rest,
+        _ => typ,
+    };
+    bare.eq_ignore_ascii_case(expected.typ())
+}
+
+const PREFIX: &str = "application/";

@@ -1,0 +1,193 @@
+//! How do bodies flow through? Frame by frame; nothing is collected.
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+
+use super::connect::{Sender, Upstream};
+use crate::clock;
+use crate::telemetry::metrics::UpstreamFault;
+
+/// What a client sends as a body, and how far it has come; tells a slow client from a slow
+/// upstream.
+///
+/// It lives until the response has ended: an HTTP/2 stream whose request is given up earlier is
+/// reset, and the client would never see the response.
+#[derive(Debug)]
+pub struct Upload {
+    body: RefCell<Option<Incoming>>,
+    last: Cell<Instant>,
+    flow: Cell<Flow>,
+}
+
+/// Who is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// The client failed while it sent.
+    Broken,
+    /// The client has to send.
+    Downstream,
+    /// The upstream has to take, or to answer.
+    Upstream,
+}
+
+impl Upload {
+    /// Starts now; without a body, it is complete.
+    #[must_use]
+    pub fn new(body: Option<Incoming>, now: Instant) -> Rc<Self> {
+        let (last, flow) = (Cell::new(now), Cell::new(Flow::Upstream));
+        Rc::new(Self {
+            body: RefCell::new(body),
+            last,
+            flow,
+        })
+    }
+
+    /// When a byte last went through.
+    #[must_use]
+    pub const fn last(&self) -> Instant {
+        self.last.get()
+    }
+
+    /// Who is waited for.
+    #[must_use]
+    pub const fn flow(&self) -> Flow {
+        self.flow.get()
+    }
+}
+
+/// Reads what is left of a request's body when its response has ended, so that the connection can
+/// go on: a client that is still sending would otherwise see a reset instead of the response.
+/// Stops after [`MAX_DRAIN`] bytes or [`DRAIN_TIME`].
+pub fn drain(upload: Rc<Upload>) {
+    let body = RequestBody(upload);
+    if body.is_end_stream() {
+        return;
+    }
+    spawn_local(timeout(DRAIN_TIME, async move {
+        let mut body = body;
+        let mut left = MAX_DRAIN;
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(length) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    }));
+}
+
+const MAX_DRAIN: usize = 256 * 1024;
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// The body of a request, taken frame by frame from its [`Upload`].
+#[derive(Debug)]
+pub struct RequestBody(pub Rc<Upload>);
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let upload = &self.0;
+        let mut body = upload.body.borrow_mut();
+        let Some(body) = body.as_mut() else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(body).poll_frame(context);
+        upload.flow.set(match &polled {
+            Poll::Pending => Flow::Downstream,
+            Poll::Ready(Some(Err(_))) => Flow::Broken,
+            Poll::Ready(_) => Flow::Upstream,
+        });
+        if polled.is_ready() {
+            upload.last.set(clock::now());
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0
+            .body
+            .borrow()
+            .as_ref()
+            .is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0
+            .body
+            .borrow()
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+/// The body of an upstream's answer. Read to its end, it gives its connection back.
+#[derive(Debug)]
+pub struct ResponseBody {
+    body: Incoming,
+    lease: Option<(Sender, Rc<Upstream>)>,
+}
+
+impl ResponseBody {
+    pub(super) fn new(body: Incoming, sender: Sender, upstream: Rc<Upstream>) -> Self {
+        let mut body = Self {
+            body,
+            lease: Some((sender, upstream)),
+        };
+        if body.body.is_end_stream() {
+            body.give_back();
+        }
+        body
+    }
+
+    fn give_back(&mut self) {
+        if let Some((sender, upstream)) = self.lease.take() {
+            upstream.keep(sender);
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        match &polled {
+            Poll::Ready(Some(Err(_))) => {
+                if let Some((_, upstream)) = self.lease.take() {
+                    upstream.metrics.fault(UpstreamFault::BrokenResponse);
+                }
+            }
+            Poll::Ready(None) => self.give_back(),
+            Poll::Ready(Some(Ok(_))) if self.body.is_end_stream() => self.give_back(),
+            _ => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,210 @@
+//! What does the upstream get instead of the token?
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::AUTHORIZATION;
+use http::{HeaderName, HeaderValue};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::config::load::parse;
+use crate::config::problem::Problems;
+use crate::refusal::{Reason, Refusal};
+use crate::route::Surroundings;
+use crate::token::seal::Sealer;
+use crate::token::verify::VerifiedToken;
+
+/// What the upstream gets instead of the token.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum CredentialConfig {
+    /// Basic credentials, the same for everyone.
+    Basic {
+        /// The name.
+        username: String,
+        /// A file with the password; without it the password is empty, as VerneMQ's API keys
+        /// want it.
+        #[serde(default)]
+        password_file: Option<PathBuf>,
+    },
+    /// A named header, the same for everyone, as `X-Api-Key`.
+    Header {
+        /// The header's name.
+        name: String,
+        /// A file with the header's value.
+        value_file: PathBuf,
+    },
+    /// The user's own credentials from the login, sealed into the token.
+    Login,
+    /// Nothing.
+    #[default]
+    None,
+    /// Basic credentials by subject. A subject that is not listed is refused with 403.
+    PerUser {
+        /// A YAML file: `subject: { username: …, password: … }`.
+        file: PathBuf,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PerUserEntry {
+    username: String,
+    #[serde(default)]
+    password: String,
+}
+
+/// A credential source, ready for use.
+#[derive(Debug)]
+pub enum UpstreamCredential {
+    /// The same for everyone.
+    Fixed(HeaderName, HeaderValue),
+    /// The user's own, sealed.
+    Login,
+    /// Nothing.
+    None,
+    /// By subject.
+    PerUser(HashMap<String, HeaderValue>),
+}
+
+impl UpstreamCredential {
+    /// Whether it is a user's own.
+    #[must_use]
+    pub const fn needs_principal(&self) -> bool {
+        matches!(self, Self::Login | Self::PerUser(_))
+    }
+
+    /// The header that the upstream gets for this principal.
+    ///
+    /// # Errors
+    /// [`Reason::NoUpstreamCredential`] if none is mapped to it.
+    pub fn header(
+        &self,
+        principal: Option<&VerifiedToken>,
+        sealer: Option<&Sealer>,
+    ) -> Result<Option<(HeaderName, HeaderValue)>, Refusal> {
+        let missing = || Refusal::from(Reason::NoUpstreamCredential);
+        match self {
+            Self::Fixed(name, value) => Ok(Some((name.clone(), value.clone()))),
+            Self::None => Ok(None),
+            Self::PerUser(values) => {
+                let subject = principal.ok_or_else(missing)?.subject();
+                let value = values.get(subject).ok_or_else(missing)?;
+                Ok(Some((AUTHORIZATION, value.clone())))
+            }
+            Self::Login => {
+                let principal = principal.ok_or_else(missing)?;
+                let sealed = principal.sealed().ok_or_else(missing)?;
+                let login = sealer
+                    .ok_or_else(missing)?
+                    .open(sealed, principal.subject())
+                    .map_err(|error| Refusal::with_cause(Reason::NoUpstreamCredential, error))?;
+                Ok(Some((
+                    AUTHORIZATION,
+                    basic(&login.username, login.password.expose()),
+                )))
+            }
+        }
+    }
+}
+
+/// The value of `Authorization` for Basic (RFC 7617), marked as sensitive.
+#[must_use]
+pub fn basic(username: &str, password: &str) -> HeaderValue {
+    let pair = Zeroizing::new(format!("{username}:{password}"));
+    let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
+    // Base64 is always a valid header value; an empty one is refused by every upstream.
+    let mut value = HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
+}
+
+impl CredentialConfig {
+    /// Reads what it needs; notes every problem.
+    pub(crate) fn build(
+        &self,
+        at: &str,
+        around: &Surroundings<'_>,
+        problems: &mut Problems,
+    ) -> Option<UpstreamCredential> {
+        match self {
+            Self::None => Some(UpstreamCredential::None),
+            Self::Login => {
+                if !around.can_seal {
+                    problems.add(
+                        at,
+                        "`login` seals credentials into tokens, so it needs tokens.seal_key_file",
+                    );
+                }
+                Some(UpstreamCredential::Login)
+            }
+            Self::Basic {
+                username,
+                password_file,
+            } => {
+                check_username(at, username, problems);
+                let password = match password_file {
+                    None => String::new(),
+                    Some(path) => read_text_secret(
+                        &format!("{at}.basic.password_file"),
+                        path,
+                        around,
+                        problems,
+                    )?,
+                };
+                let password = Zeroizing::new(password);
+                Some(UpstreamCredential::Fixed(
+                    AUTHORIZATION,
+                    basic(username, &password),
+                ))
+            }
+            Self::Header { name, value_file } => {
+                let name = name.parse::<HeaderName>();
+                let name = problems.take(format_args!("{at}.header.name"), name)?;
+                let at = format!("{at}.header.value_file");
+                let text = Zeroizing::new(read_text_secret(&at, value_file, around, problems)?);
+                let mut value = problems.take(&at, HeaderValue::from_str(&text))?;
+                value.set_sensitive(true);
+                Some(UpstreamCredential::Fixed(name, value))
+            }
+            Self::PerUser { file } => {
+                let at = format!("{at}.per_user.file");
+                let text = problems.take(&at, around.files.read_text(file))?;
+                let text = Zeroizing::new(text);
+                let entries =
+                    problems.take(&at, parse::<BTreeMap<String, PerUserEntry>>(&text, file))?;
+                let mut values = HashMap::with_capacity(entries.len());
+                for (subject, entry) in entries {
+                    check_username(&format!("{at}: {subject}"), &entry.username, problems);
+                    let password = Zeroizing::new(entry.password);
+                    values.insert(subject, basic(&entry.username, &password));
+                }
+                Some(UpstreamCredential::PerUser(values))
+            }
+        }
+    }
+}
+
+fn check_username(at: &str, username: &str, problems: &mut Problems) {
+    if username.contains(':') {
+        problems.add(
+            at,
+            "a Basic username cannot contain `:` (RFC 7617 section 2)",
+        );
+    }
+}
+
+fn read_text_secret(
+    at: &str,
+    path: &Path,
+    around: &Surroundings<'_>,
+    problems: &mut Problems,
+) -> Option<String> {
+    let secret = problems.take(at, around.files.read_secret(path))?;
+    let text = String::from_utf8(secret.expose().clone());
+    problems.take(at, text.map_err(|_| "is not UTF-8 text"))
+}

@@ -1,0 +1,114 @@
+//! What may go back to the client? An upstream that refuses the gate is not the client's fault.
+
+use http::header::{
+    CACHE_CONTROL, LOCATION, PROXY_AUTHENTICATE, REFERRER_POLICY, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// How an upstream says that it refuses the gate's credentials.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RefusalSignsConfig {
+    /// Statuses that mean refusal.
+    pub statuses: Vec<u16>,
+    /// Patterns of a redirect's `Location` that mean refusal, such as `/login*`; `*` stands for
+    /// any text. Judged on the whole value and on its path.
+    pub locations: Vec<String>,
+}
+
+impl Default for RefusalSignsConfig {
+    fn default() -> Self {
+        Self {
+            statuses: vec![401],
+            locations: Vec::new(),
+        }
+    }
+}
+
+/// How an upstream refuses, ready for use.
+#[derive(Clone, Debug)]
+pub struct RefusalSigns {
+    statuses: Vec<u16>,
+    locations: Vec<String>,
+}
+
+impl RefusalSignsConfig {
+    pub(crate) fn build(&self) -> RefusalSigns {
+        RefusalSigns {
+            statuses: self.statuses.clone(),
+            locations: self.locations.clone(),
+        }
+    }
+}
+
+impl RefusalSigns {
+    /// Whether this answer means that the upstream refused the gate's credentials.
+    #[must_use]
+    pub fn are_in(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        if self.statuses.contains(&status.as_u16()) {
+            return true;
+        }
+        if !status.is_redirection() || self.locations.is_empty() {
+            return false;
+        }
+        let Some(location) = headers.get(LOCATION).and_then(|value| value.to_str().ok()) else {
+            return false;
+        };
+        let matches =
+            |pattern: &String| is_like(pattern, location) || is_like(pattern, path_of(location));
+        self.locations.iter().any(matches)
+    }
+}
+
+/// Removes what belongs to the connection with the upstream (RFC 9110 section 7.6.1) and its
+/// challenges, which are meant for the gate.
+pub fn clean(headers: &mut HeaderMap) {
+    super::translate::remove_hop_by_hop(headers);
+    headers.remove(WWW_AUTHENTICATE);
+    headers.remove(PROXY_AUTHENTICATE);
+}
+
+/// Keeps an answer to a URL that held a token out of caches, and the URL out of `Referer`.
+pub fn hush(headers: &mut HeaderMap) {
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+}
+
+/// The path of a URL or of a path with query.
+fn path_of(location: &str) -> &str {
+    let after_scheme = location.split_once("://").map_or(location, |(_, rest)| {
+        rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/")
+    });
+    after_scheme.split(['?', '#']).next().unwrap_or_default()
+}
+
+/// Whether `text` is like `pattern`, where `*` stands for any text.
+fn is_like(pattern: &str, text: &str) -> bool {
+    let Some((head, tail)) = pattern.split_once('*') else {
+        return pattern == text;
+    };
+    let Some(rest) = text.strip_prefix(head) else {
+        return false;
+    };
+    tail.is_empty()
+        || (0..=rest.len()).any(|at| rest.get(at..).is_some_and(|rest| is_like(tail, rest)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_like, path_of};
+
+    #[test]
+    fn locations_are_matched_whole_or_by_path() {
+        assert!(is_like("/login*", "/login?return=x"));
+        assert!(is_like("*/login", "https://users.example/login"));
+        assert!(is_like("https://*.example/*", "https://a.example/b"));
+        assert!(!is_like("/login", "/login2"));
+        assert!(!is_like("/login*", "/logi"));
+        assert_eq!(path_of("https://users.example/login?return=x"), "/login");
+        assert_eq!(path_of("https://users.example"), "/");
+        assert_eq!(path_of("/a/b#c"), "/a/b");
+    }
+}

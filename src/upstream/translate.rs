@@ -1,0 +1,287 @@
+//! What does the upstream get to see of a request? The only maker of an [`UpstreamRequest`].
+//!
+//! The client's headers lose what belongs to its connection, every credential, and every header
+//! by which a back end could be told who asks or what was asked. Only then are the gate's own
+//! written, so that a client's `Connection:` list cannot remove them.
+
+use std::net::IpAddr;
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, Entry, FORWARDED, HOST, REFERER, TE, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request};
+
+use super::body::RequestBody;
+use crate::credential;
+use crate::refusal::{Reason, Refusal};
+use crate::route::Route;
+use crate::route::policy::Permit;
+use crate::token::seal::Sealer;
+
+/// A request that may be sent: permitted, stripped and translated.
+#[derive(Debug)]
+pub struct UpstreamRequest {
+    request: Request<RequestBody>,
+    is_upgrade: bool,
+}
+
+impl UpstreamRequest {
+    /// Whether it asks for a WebSocket.
+    #[must_use]
+    pub const fn is_upgrade(&self) -> bool {
+        self.is_upgrade
+    }
+
+    /// The request itself.
+    #[must_use]
+    pub fn into_inner(self) -> Request<RequestBody> {
+        self.request
+    }
+}
+
+/// Facts about the client's connection and request that the upstream is told.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// The client's address.
+    pub client: IpAddr,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// The host asked for, with its port.
+    pub authority: &'a str,
+    /// The id of this request.
+    pub request_id: &'a HeaderValue,
+    /// The query without the token, if there was one.
+    pub remaining_query: Option<String>,
+}
+
+/// Turns a permitted request into what the upstream gets.
+///
+/// # Errors
+/// [`Reason::NoUpstreamCredential`] if the principal has none.
+pub fn translate(
+    permit: &Permit,
+    route: &Route,
+    sealer: Option<&Sealer>,
+    facts: Facts<'_>,
+    mut head: request::Parts,
+    body: RequestBody,
+) -> Result<UpstreamRequest, Refusal> {
+    let credential = route
+        .credential
+        .header(permit.principal().map(AsRef::as_ref), sealer)?;
+    let is_upgrade = is_websocket(&head);
+    let headers = &mut head.headers;
+    let wants_trailers = wants_trailers(headers);
+    remove_hop_by_hop(headers);
+    remove_forgeable(headers);
+    headers.remove(EXPECT);
+    drop_referer_with_token(headers, route);
+    for name in &route.remove_headers {
+        headers.remove(name);
+    }
+    if is_upgrade {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    } else if wants_trailers {
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    write_facts(headers, route, &facts)?;
+    for (name, value) in &route.set_headers {
+        headers.insert(name, value.clone());
+    }
+    if let Some((name, value)) = credential {
+        headers.insert(name, value);
+    }
+    head.uri = target(&head.uri, facts.remaining_query)?;
+    head.version = Version::HTTP_11;
+    Ok(UpstreamRequest {
+        request: Request::from_parts(head, body),
+        is_upgrade,
+    })
+}
+
+/// Whether a request asks for a WebSocket (RFC 6455 section 4.1), the only upgrade there is.
+#[must_use]
+pub fn is_websocket(head: &request::Parts) -> bool {
+    head.method == Method::GET
+        && head.version == Version::HTTP_11
+        && lists(&head.headers, &CONNECTION, "upgrade")
+        && head.headers.get(UPGRADE).is_some_and(|value| {
+            value
+                .as_bytes()
+                .trim_ascii()
+                .eq_ignore_ascii_case(b"websocket")
+        })
+}
+
+/// Removes what belongs to one connection (RFC 9110 section 7.6.1).
+pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if let Entry::Occupied(entry) = headers.entry(CONNECTION) {
+        let (_, values) = entry.remove_entry_mult();
+        let listed = values.flat_map(|value| {
+            let names = value.as_bytes().split(|byte| *byte == b',');
+            names
+                .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+                .collect::<Vec<_>>()
+        });
+        // What frames or routes the message is not the client's to remove.
+        let listed = listed.filter(|name| *name != CONTENT_LENGTH && *name != HOST);
+        for name in listed.collect::<Vec<_>>() {
+            headers.remove(name);
+        }
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    headers.remove(TE);
+    headers.remove(TRANSFER_ENCODING);
+    headers.remove(UPGRADE);
+}
+
+const HOP_BY_HOP: [&str; 3] = ["keep-alive", "proxy-connection", "http2-settings"];
+
+/// Removes every credential and every header by which a back end could be told who asks or what
+/// was asked, in every spelling that it could fold together.
+fn remove_forgeable(headers: &mut HeaderMap) {
+    let forged: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_forgeable(name.as_str()))
+        .cloned()
+        .collect();
+    for name in forged {
+        headers.remove(name);
+    }
+}
+
+/// Whether a client's header of this name could pass for one of the gate's or a proxy's.
+#[must_use]
+pub fn is_forgeable(name: &str) -> bool {
+    if name.contains('_') {
+        return is_forgeable(&name.replace('_', "-"));
+    }
+    FORGEABLE.contains(&name)
+        || FORGEABLE_PREFIXES
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+}
+
+const FORGEABLE: [&str; 30] = [
+    "authorization",
+    "client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "forwarded",
+    "proxy-authorization",
+    "remote-addr",
+    "remote-user",
+    "true-client-ip",
+    "x-access-token",
+    "x-api-key",
+    "x-auth-token",
+    "x-authenticated-user",
+    "x-authenticated-userid",
+    "x-authorization",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-forwarded-for",
+    "x-original-host",
+    "x-original-method",
+    "x-original-uri",
+    "x-original-url",
+    "x-real-ip",
+    "x-request-id",
+    "x-rewrite-url",
+    "x-user",
+    "x-username",
+];
+
+const FORGEABLE_PREFIXES: [&str; 6] = [
+    "x-auth-request-",
+    "x-envoy-",
+    "x-forwarded",
+    "x-remote-",
+    "x-tollgate-",
+    "x-user-",
+];
+
+fn wants_trailers(headers: &HeaderMap) -> bool {
+    lists(headers, &TE, "trailers")
+}
+
+/// Whether a comma-separated header lists a token, without case.
+fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    headers.get_all(name).iter().any(|value| {
+        let mut parts = value.as_bytes().split(|byte| *byte == b',');
+        parts.any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    })
+}
+
+/// A page that was opened with a token in its URL would send it on in `Referer`.
+fn drop_referer_with_token(headers: &mut HeaderMap, route: &Route) {
+    let has_token = headers.get(REFERER).is_some_and(|value| {
+        let Ok(text) = value.to_str() else {
+            return true;
+        };
+        let query = text
+            .split_once('?')
+            .map(|(_, query)| query)
+            .unwrap_or_default();
+        credential::is_in_query(query.split('#').next().unwrap_or_default(), &route.token)
+    });
+    if has_token {
+        headers.remove(REFERER);
+    }
+}
+
+fn write_facts(headers: &mut HeaderMap, route: &Route, facts: &Facts<'_>) -> Result<(), Refusal> {
+    let text = |text: &str| {
+        HeaderValue::from_str(text).map_err(|_| Refusal::from(Reason::MalformedRequest))
+    };
+    let authority = text(facts.authority)?;
+    let client = text(&facts.client.to_string())?;
+    if route.forwarded {
+        let node = match facts.client {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("\"[{address}]\""),
+        };
+        let (scheme, host) = (facts.scheme, facts.authority);
+        headers.insert(
+            FORWARDED,
+            text(&format!("for={node};host=\"{host}\";proto={scheme}"))?,
+        );
+    }
+    headers.insert(X_FORWARDED_FOR, client);
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(facts.scheme));
+    headers.insert(X_REQUEST_ID, facts.request_id.clone());
+    headers.insert(X_FORWARDED_HOST, authority.clone());
+    headers.insert(HOST, authority);
+    Ok(())
+}
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// Names a request in the gate's log, in the upstream's and in the answer.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The raw path and query, without the token's pair.
+fn target(uri: &Uri, remaining_query: Option<String>) -> Result<Uri, Refusal> {
+    let malformed = |_| Refusal::from(Reason::MalformedRequest);
+    let target = match remaining_query {
+        Some(query) if query.is_empty() => PathAndQuery::try_from(uri.path()).map_err(malformed)?,
+        Some(query) => {
+            PathAndQuery::try_from(format!("{}?{query}", uri.path())).map_err(malformed)?
+        }
+        None => {
+            let whole = uri.path_and_query().cloned();
+            whole.unwrap_or_else(|| PathAndQuery::from_static("/"))
+        }
+    };
+    Ok(Uri::from(target))
+}

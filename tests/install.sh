@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Installs what the tests against real services need: the brokers, promtool, curl, and a
+# Python with paho-mqtt. For Debian and its children, as root or with sudo. Says nothing
+# and touches nothing when all of it is there.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+packages=(ca-certificates curl mosquitto procps prometheus python3 python3-venv rabbitmq-server)
+python=${CARGO_TARGET_DIR:-target}/python
+
+as_root() {
+    if [[ $(id -u) == 0 ]]; then "$@"; else sudo "$@"; fi
+}
+
+missing() {
+    local package
+    for package in "${packages[@]}"; do
+        [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] ||
+            echo "$package"
+    done
+}
+
+# The tests start their own brokers on free ports; packages must not start theirs.
+policy=/usr/sbin/policy-rc.d
+forbid_daemons() {
+    trap allow_daemons EXIT
+    if [[ -e $policy ]]; then as_root mv "$policy" "$policy.tollgate"; fi
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
+}
+allow_daemons() {
+    as_root rm -f "$policy"
+    if [[ -e $policy.tollgate ]]; then as_root mv "$policy.tollgate" "$policy"; fi
+    trap - EXIT
+}
+
+mapfile -t wanted < <(missing)
+if ((${#wanted[@]})); then
+    echo "installing ${wanted[*]}"
+    log=$(mktemp)
+    forbid_daemons
+    # An update that fails for one foreign source still leaves a usable list.
+    as_root apt-get update -qq >"$log" 2>&1 || cat "$log" >&2
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "${wanted[@]}" >"$log" 2>&1 ||
+        { cat "$log" >&2; exit 1; }
+    allow_daemons
+    rm -f "$log"
+fi
+
+# The stamp is the list itself: a changed pin is installed again, a half-made venv too.
+if ! cmp -s tests/requirements.txt "$python/requirements.txt"; then
+    echo "installing tests/requirements.txt into $python"
+    /usr/bin/python3 -m venv --clear "$python"
+    "$python/bin/python" -m pip install --quiet --disable-pip-version-check \
+        --require-hashes -r tests/requirements.txt
+    cp tests/requirements.txt "$python/requirements.txt"
+fi

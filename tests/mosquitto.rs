@@ -1,0 +1,173 @@
+//! Does a real MQTT client reach a real Mosquitto with a token, and only while the token lives?
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a test stops here")]
+
+#[path = "support/mosquitto.rs"]
+mod mosquitto;
+#[path = "support/services.rs"]
+mod services;
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use mosquitto::Mosquitto;
+use services::{GATE, Gate, Mqtt, curl, succeeded};
+
+/// What Mosquitto knows, and the gate does not.
+const CLIENT: Mqtt<'_> = Mqtt {
+    path: "/mqtt",
+    username: "sensor",
+    password: "only: mosquitto knows ✓",
+    topic: "plant/1/temperature",
+};
+/// What the gate knows, and Mosquitto does not.
+const LOGIN: (&str, &str) = ("operator", "open the gate");
+
+#[test]
+fn an_mqtt_client_logs_in_and_gets_its_message_back_through_the_gate() {
+    let (mosquitto, gate) = start();
+    let came_back = [json!({ "event": "message", "payload": CLIENT.topic })];
+    let directly = CLIENT.run(&["--port", &mosquitto.plain.to_string()]);
+    assert_eq!(directly, came_back, "without the gate");
+
+    let login = gate.login(LOGIN.0, LOGIN.1);
+    assert_eq!(login.status, 200, "{login:?}");
+    assert_eq!(
+        gate.mqtt(&CLIENT, Some(&login.field("jwt")), &[]),
+        came_back
+    );
+}
+
+#[test]
+fn an_mqtt_password_is_judged_by_mosquitto_and_no_token_stands_in_for_it() {
+    let (_mosquitto, gate) = start();
+    let token = gate.mint("operator", "1m");
+    let stranger = Mqtt {
+        password: "wrong",
+        ..CLIENT
+    };
+    let refused = json!({ "event": "refused", "by": "broker" });
+    assert_eq!(gate.mqtt(&stranger, Some(&token), &[]), [refused]);
+}
+
+#[test]
+fn without_a_token_or_with_a_forged_one_the_handshake_is_refused_with_401() {
+    let (_mosquitto, gate) = start();
+    let handshake = [
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+    ];
+    let handshake = handshake.map(|header| ["-H", header]).concat();
+    let key = [
+        "--http1.1",
+        "-H",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    ];
+    let answer = curl(
+        &format!("{}/mqtt", gate.http),
+        &[&handshake[..], &key].concat(),
+    );
+    assert_eq!(answer.status, 401, "{answer:?}");
+
+    let forged = format!("{}x", gate.mint("operator", "1m"));
+    for (token, reason) in [
+        (None, "missing_credential"),
+        (Some(&*forged), "invalid_signature"),
+    ] {
+        assert_eq!(gate.mqtt(&CLIENT, token, &[]), refused_at_handshake());
+        assert!(
+            gate.logged(|event| is_refusal(event, reason)),
+            "{}",
+            gate.process.said()
+        );
+    }
+}
+
+#[test]
+fn a_tunnel_ends_with_its_token_which_then_opens_no_other() {
+    let (_mosquitto, gate) = start();
+    let token = gate.mint("operator", "4s");
+    let events = gate.mqtt(&CLIENT, Some(&token), &["--stay"]);
+    let [message, end] = &events[..] else {
+        panic!("not a message and an end: {events:?}")
+    };
+    assert_eq!(message["event"], "message");
+    assert_eq!(end["event"], "disconnected");
+    let late = end["at"].as_f64().expect("a time") - expiry(&token);
+    assert!(
+        (0.0..10.0).contains(&late),
+        "it ended {late} s after its token"
+    );
+    assert_eq!(
+        gate.metric(r#"tollgate_tunnels_open{route="/mqtt"}"#),
+        Some(0.0)
+    );
+
+    assert_eq!(
+        gate.mqtt(&CLIENT, Some(&token), &[]),
+        refused_at_handshake()
+    );
+    assert!(
+        gate.logged(|event| is_refusal(event, "expired")),
+        "{}",
+        gate.process.said()
+    );
+}
+
+fn start() -> (Mosquitto, Gate) {
+    let mosquitto = Mosquitto::with_user(CLIENT.username, CLIENT.password);
+    let config = format!(
+        r#"
+identity: [ {{ users_file: users.yaml }} ]
+upstreams:
+  broker: {{ endpoints: [ "http://127.0.0.1:{}" ] }}
+routes:
+  - path: /mqtt
+    upstream: broker
+"#,
+        mosquitto.websockets
+    );
+    let users = json!({ "users": [ { "name": LOGIN.0, "password_hash": hash(LOGIN.1) } ] });
+    let gate = Gate::start(&config, &[("users.yaml", &users.to_string())]);
+    (mosquitto, gate)
+}
+
+fn hash(password: &str) -> String {
+    let mut hashing = Command::new(GATE)
+        .arg("hash-password")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("tollgate hash-password");
+    let mut input = hashing.stdin.take().expect("its stdin");
+    writeln!(input, "{password}").expect("a password");
+    drop(input);
+    succeeded(&hashing.wait_with_output().expect("its output"))
+        .trim()
+        .to_owned()
+}
+
+fn refused_at_handshake() -> [Value; 1] {
+    [json!({ "event": "refused", "by": "handshake" })]
+}
+
+fn is_refusal(event: &Value, reason: &str) -> bool {
+    event["url.path"] == "/mqtt"
+        && event["http.response.status_code"] == 401
+        && event["reason"] == reason
+}
+
+/// When a token expires, in Unix time.
+fn expiry(token: &str) -> f64 {
+    let claims = token.split('.').nth(1).expect("claims");
+    let claims = BASE64_URL_SAFE_NO_PAD
+        .decode(claims)
+        .expect("claims in base64");
+    let claims: Value = serde_json::from_slice(&claims).expect("claims in JSON");
+    claims["exp"].as_f64().expect("a time")
+}

@@ -1,0 +1,111 @@
+"""Does a real MQTT client get its own message back over a WebSocket?
+
+Connects, subscribes, publishes, and waits for what it published. Prints one JSON object per
+event, and ends at the first that ends the story:
+
+    {"event": "refused", "by": "handshake"}  there was no WebSocket
+    {"event": "refused", "by": "broker"}     there was one, but the broker said no to CONNECT
+    {"event": "message", "payload": "..."}   the message came back
+    {"event": "disconnected", "at": 1.5}     with --stay: the connection was ended, at that Unix time
+
+The exit code is 0 when the story ended by itself, 1 when the deadline did it.
+"""
+
+import argparse
+import json
+import queue
+import ssl
+import sys
+import time
+
+import paho.mqtt.client as mqtt
+
+DEADLINE_SECONDS = 30
+
+
+def main() -> int:
+    options = arguments()
+    events: queue.Queue = queue.Queue()
+    client = connected(options, events)
+    if client is None:
+        tell(event="refused", by="handshake")
+        return 0
+    client.loop_start()
+    try:
+        return story(options, events)
+    except queue.Empty:
+        tell(event="deadline")
+        return 1
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--path", help="of the WebSocket; without it MQTT goes over plain TCP")
+    parser.add_argument("--ca", help="certificates to trust; without it there is no TLS")
+    parser.add_argument("--username", required=True)
+    parser.add_argument("--password", required=True)
+    parser.add_argument("--topic", required=True)
+    parser.add_argument("--payload", required=True)
+    parser.add_argument("--stay", action="store_true", help="wait for the end of the connection")
+    return parser.parse_args()
+
+
+def connected(options: argparse.Namespace, events: queue.Queue) -> mqtt.Client | None:
+    """A client whose WebSocket stands and whose CONNECT is under way, or None."""
+    client = mqtt.Client(
+        mqtt.CallbackAPIVersion.VERSION2,
+        transport="websockets" if options.path else "tcp",
+        reconnect_on_failure=False,
+    )
+    if options.path:
+        client.ws_set_options(path=options.path)
+    if options.ca:
+        client.tls_set(ca_certs=options.ca, cert_reqs=ssl.CERT_REQUIRED)
+    client.username_pw_set(options.username, options.password)
+
+    def on_connect(client, _userdata, _flags, reason, _properties):
+        if reason.is_failure:
+            events.put({"event": "refused", "by": "broker"})
+        else:
+            client.subscribe(options.topic, qos=1)
+
+    def on_subscribe(client, _userdata, _message, _reasons, _properties):
+        client.publish(options.topic, options.payload, qos=1)
+
+    def on_message(_client, _userdata, message):
+        events.put({"event": "message", "payload": message.payload.decode()})
+
+    def on_disconnect(_client, _userdata, _flags, _reason, _properties):
+        events.put({"event": "disconnected", "at": time.time()})
+
+    client.on_connect = on_connect
+    client.on_subscribe = on_subscribe
+    client.on_message = on_message
+    client.on_disconnect = on_disconnect
+    try:
+        client.connect("127.0.0.1", options.port, keepalive=60)
+    except mqtt.WebsocketConnectionError:
+        return None
+    return client
+
+
+def story(options: argparse.Namespace, events: queue.Queue) -> int:
+    """Tells the events until one of them ends the story."""
+    last = "disconnected" if options.stay else "message"
+    while True:
+        event = events.get(timeout=DEADLINE_SECONDS)
+        tell(**event)
+        if event["event"] in (last, "refused", "disconnected"):
+            return 0
+
+
+def tell(**event) -> None:
+    print(json.dumps(event), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

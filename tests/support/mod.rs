@@ -1,0 +1,27 @@
+//! What tests stand on: the real binary as a process, a recording upstream, plain clients.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub mod client;
+pub mod gate;
+pub mod upstream;
+
+use std::time::{Duration, Instant};
+
+/// Waits until `probe` gives a value; fails with `what` after 20 seconds.
+pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(value) = probe() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "timed out: {what}");
+        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// Seconds since the epoch.
+pub fn unix_now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
