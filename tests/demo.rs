@@ -9,9 +9,13 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tollgate::demo::upstream::{Account, serve};
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -171,6 +175,27 @@ async fn the_legacy_websocket_says_its_message_and_closes() {
     ] {
         assert!(answer.contains(part), "{part:?}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn the_legacy_websocket_echoes_text_and_binary_until_the_client_closes() {
+    let address = legacy_service().await;
+    let socket = TcpStream::connect(address).await.unwrap();
+    let mut request = format!("ws://{address}/ws/echo")
+        .into_client_request()
+        .unwrap();
+    let login = GOOD.trim_end().trim_start_matches("Authorization: ");
+    request
+        .headers_mut()
+        .insert("authorization", login.parse().unwrap());
+    let (mut socket, _) = client_async(request, socket).await.unwrap();
+    for message in [Message::text("hello"), Message::binary(vec![0, 255])] {
+        socket.send(message.clone()).await.unwrap();
+        assert_eq!(socket.next().await.unwrap().unwrap(), message);
+    }
+    socket.close(None).await.unwrap();
+    assert!(socket.next().await.unwrap().unwrap().is_close());
+    assert!(socket.next().await.is_none(), "and then it is over");
 }
 
 #[tokio::test]

@@ -7,14 +7,11 @@ mod rabbitmq;
 #[path = "support/services.rs"]
 mod services;
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
-use rabbitmq::{RabbitMq, Tap};
+use rabbitmq::{RabbitMq, Tap, header};
 use services::{Answer, Gate, JSON, Mqtt, curl};
 
 /// With all that login forms, Basic credentials and JSON could stumble over.
@@ -159,7 +156,7 @@ fn a_password_changed_in_rabbitmq_ends_calls_with_502_and_refreshes_with_401() {
 fn a_token_in_the_query_works_and_rabbitmq_gets_the_rest_of_the_query_byte_for_byte() {
     let broker = Broker::with_user("erin");
     let token = broker.login().field("jwt");
-    let path = format!("/api/queues?page=1&authorization={token}&name=%61%2Fb&&use_regex");
+    let path = format!("/api/overview?x=%61%2Fb&authorization={token}&&--flag&y=+");
     let answer = broker.gate.curl(&path, &["--include"]);
     assert_eq!(answer.status, 200, "{answer:?}");
     assert!(
@@ -170,7 +167,7 @@ fn a_token_in_the_query_works_and_rabbitmq_gets_the_rest_of_the_query_byte_for_b
         "{answer:?}"
     );
 
-    let cut = "/api/queues?page=1&name=%61%2Fb&&use_regex";
+    let cut = "/api/overview?x=%61%2Fb&&--flag&y=+";
     assert_eq!(
         broker.tap.requests_for(cut).len(),
         1,
@@ -188,15 +185,10 @@ fn neither_password_nor_token_is_in_any_line_of_the_log() {
     let refresh_token = broker.refresh(&pair).field("jwt_refresh_token");
     broker.gate.login("frank", &format!("{PASSWORD}wrong"));
     broker.call(&token, "/api/whoami", &[]);
-    broker
-        .gate
-        .curl(&format!("/api/overview?authorization={token}"), &[]);
-    broker
-        .gate
-        .curl(&format!("/nowhere?authorization={token}"), &[]);
-    broker
-        .gate
-        .curl(&format!("/api/../x?access_token={token}"), &[]);
+    for path in ["/api/overview", "/nowhere", "/api/../x"] {
+        let url = format!("{path}?authorization={token}");
+        broker.gate.curl(&url, &[]);
+    }
     broker.call(&format!("{token}x"), "/api/whoami", &[]);
     broker.gate.curl(
         "/auth/authenticate",
@@ -206,24 +198,25 @@ fn neither_password_nor_token_is_in_any_line_of_the_log() {
     broker.call(&token, "/api/last", &[]);
     assert!(broker.gate.logged(|event| event["url.path"] == "/api/last"));
 
+    let json = json!(PASSWORD).to_string();
     let basic = format!("frank:{PASSWORD}");
-    let secrets = [
-        PASSWORD.trim(),
-        json!(PASSWORD.trim()).as_str().map_or("", |text| text),
-        json!(PASSWORD.trim()).to_string().trim_matches('"'),
-        &BASE64_STANDARD.encode(&basic),
-        &BASE64_URL_SAFE_NO_PAD.encode(&basic),
-        "wörd",
-        &token,
-        &refresh_token,
-        &pair.field("jwt_refresh_token"),
-        // Its signature alone would be enough for who has the rest from elsewhere.
-        token.rsplit('.').next().expect("a signature"),
-    ]
-    .map(str::to_owned);
+    let mut secrets = vec![
+        PASSWORD.trim().to_owned(),
+        json.trim_matches(['"', ' ']).to_owned(),
+        "wörd".to_owned(),
+        BASE64_STANDARD.encode(&basic),
+        BASE64_URL_SAFE_NO_PAD.encode(&basic),
+    ];
+    for token in [token, pair.field("jwt_refresh_token"), refresh_token] {
+        // The rest of a token can be guessed.
+        secrets.push(token.rsplit('.').next().expect("a signature").to_owned());
+    }
     let said = broker.gate.process.said();
     for secret in secrets {
-        assert!(!said.contains(&secret), "{secret} is in\n{said}");
+        assert!(
+            !secret.is_empty() && !said.contains(&secret),
+            "{secret} is in\n{said}"
+        );
     }
 }
 
@@ -244,6 +237,11 @@ fn two_authorization_headers_are_400_from_the_gate_and_rabbitmq_sees_neither() {
         }
     }
     assert_eq!(broker.tap.seen(), before);
+    assert!(
+        broker
+            .gate
+            .logged(|event| event["reason"] == "several_credentials")
+    );
 }
 
 #[test]
@@ -271,10 +269,7 @@ fn an_offer_of_h2c_is_answered_as_if_it_was_not_made_though_rabbitmq_would_take_
     assert!(!sent.to_lowercase().contains("upgrade"), "{sent}");
     assert!(!sent.to_lowercase().contains("http2-settings"), "{sent}");
 
-    assert!(
-        takes_h2c(RabbitMq::shared().management),
-        "the danger is real"
-    );
+    assert!(RabbitMq::shared().takes_h2c(), "the danger is real");
 }
 
 #[test]
@@ -314,6 +309,28 @@ fn an_mqtt_client_without_a_token_does_not_get_through_to_rabbitmq() {
             && event["http.response.status_code"] == 401
             && event["reason"] == "missing_credential"
     }));
+}
+
+#[test]
+fn an_mqtt_tunnel_to_rabbitmq_ends_with_its_token() {
+    let broker = Broker::with_user("niaj");
+    let token = broker.gate.mint("niaj", "4s");
+    let events = broker
+        .gate
+        .mqtt(&mqtt_client("niaj"), Some(&token), &["--stay"]);
+    let told: Vec<_> = events.iter().map(|event| &event["event"]).collect();
+    assert_eq!(told, ["message", "disconnected"]);
+
+    let refused = json!({ "event": "refused", "by": "handshake" });
+    assert_eq!(
+        broker.gate.mqtt(&mqtt_client("niaj"), Some(&token), &[]),
+        [refused]
+    );
+    assert!(
+        broker
+            .gate
+            .logged(|event| event["url.path"] == "/ws" && event["reason"] == "expired")
+    );
 }
 
 /// The gate before RabbitMQ, a tap between them, and a user who logs in.
@@ -378,25 +395,4 @@ fn mqtt_client(user: &str) -> Mqtt<'_> {
         password: PASSWORD,
         topic: user,
     }
-}
-
-/// The values of a header, in order.
-fn header<'a>(head: &'a str, name: &str) -> Vec<&'a str> {
-    let fields = head.lines().filter_map(|line| line.split_once(':'));
-    fields
-        .filter(|field| field.0.eq_ignore_ascii_case(name))
-        .map(|field| field.1.trim())
-        .collect()
-}
-
-/// Whether a server leaves HTTP/1.1 when it is offered HTTP/2 in the clear.
-fn takes_h2c(port: u16) -> bool {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the server");
-    let request = "GET /api/whoami HTTP/1.1\r\nHost: localhost\r\n\
-        Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
-        HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n";
-    stream.write_all(request.as_bytes()).expect("a request");
-    let mut status = [0; 12];
-    stream.read_exact(&mut status).expect("an answer");
-    &status == b"HTTP/1.1 101"
 }

@@ -29,7 +29,7 @@ use upstream::Account;
 pub fn run(listen: &str, admin: &str) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let legacy = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
-    let password = random_text();
+    let password = random_text()?;
     let files = files(&password)?;
     let mut config: Config = parse(&yaml(legacy.local_addr()?), Path::new(NAME))?;
     for listener in &mut config.listeners {
@@ -106,16 +106,15 @@ fn files(legacy_password: &str) -> anyhow::Result<Files> {
     Ok(Files::in_memory([
         ("tls.crt", certificate.pem().into_bytes()),
         ("tls.key", key.serialize_pem().into_bytes()),
-        ("signing", random_text().into_bytes()),
+        ("signing", random_text()?.into_bytes()),
         ("legacy-password", legacy_password.as_bytes().to_vec()),
         ("users.yaml", users.into_bytes()),
     ]))
 }
 
 /// 256 random bits as text: the demo's secrets live as long as its process.
-fn random_text() -> String {
+fn random_text() -> anyhow::Result<String> {
     let mut bits = [0; 32];
-    // Without randomness rustls would not have come this far.
-    let _ = aws_lc_rs::rand::fill(&mut bits);
-    bits.iter().map(|byte| format!("{byte:02x}")).collect()
+    aws_lc_rs::rand::fill(&mut bits).context("the system's random generator failed")?;
+    Ok(bits.iter().map(|byte| format!("{byte:02x}")).collect())
 }

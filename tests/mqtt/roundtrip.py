@@ -16,6 +16,7 @@ import json
 import queue
 import ssl
 import sys
+import threading
 import time
 
 import paho.mqtt.client as mqtt
@@ -67,10 +68,12 @@ def connected(options: argparse.Namespace, events: queue.Queue) -> mqtt.Client |
         client.tls_set(ca_certs=options.ca, cert_reqs=ssl.CERT_REQUIRED)
     client.username_pw_set(options.username, options.password)
 
+    accepted = threading.Event()
+
     def on_connect(client, _userdata, _flags, reason, _properties):
-        if reason.is_failure:
-            events.put({"event": "refused", "by": "broker"})
-        else:
+        # A refused client is always disconnected too, and by some brokers without a reason.
+        if not reason.is_failure:
+            accepted.set()
             client.subscribe(options.topic, qos=1)
 
     def on_subscribe(client, _userdata, _message, _reasons, _properties):
@@ -80,7 +83,10 @@ def connected(options: argparse.Namespace, events: queue.Queue) -> mqtt.Client |
         events.put({"event": "message", "payload": message.payload.decode()})
 
     def on_disconnect(_client, _userdata, _flags, _reason, _properties):
-        events.put({"event": "disconnected", "at": time.time()})
+        if accepted.is_set():
+            events.put({"event": "disconnected", "at": time.time()})
+        else:
+            events.put({"event": "refused", "by": "broker"})
 
     client.on_connect = on_connect
     client.on_subscribe = on_subscribe

@@ -42,6 +42,8 @@ impl RabbitMq {
         let plugins = "[rabbitmq_management,rabbitmq_web_mqtt].";
         let server = Process::start(
             Command::new(SERVER)
+                // A crash dump goes into the current folder.
+                .current_dir(folder.file(""))
                 .env_clear()
                 .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
                 .env("LANG", "C.UTF-8")
@@ -97,6 +99,18 @@ impl RabbitMq {
     pub(crate) fn remove_user(&self, name: &str) {
         let answer = self.manage("DELETE", &format!("/users/{name}"), "");
         assert_eq!(answer.status, 204, "{answer:?}");
+    }
+
+    /// Whether it leaves HTTP/1.1 when it is offered HTTP/2 in the clear.
+    pub(crate) fn takes_h2c(&self) -> bool {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.management)).expect("RabbitMQ");
+        let request = "GET /api/whoami HTTP/1.1\r\nHost: localhost\r\n\
+            Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
+            HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n";
+        stream.write_all(request.as_bytes()).expect("a request");
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).expect("an answer");
+        &status == b"HTTP/1.1 101"
     }
 
     /// Asks the management API directly, as its administrator.
@@ -177,8 +191,7 @@ impl Tap {
         String::from_utf8_lossy(&self.seen.lock().expect("what was seen")).into_owned()
     }
 
-    /// The heads of the requests for this path and query that went up, in small letters but for
-    /// their first lines.
+    /// The heads of the requests for this path and query that went up.
     pub(crate) fn requests_for(&self, target: &str) -> Vec<String> {
         let seen = self.seen();
         let heads = seen
@@ -186,6 +199,15 @@ impl Tap {
             .filter(|head| head.contains(&format!(" {target} HTTP/1.1")));
         heads.map(str::to_owned).collect()
     }
+}
+
+/// The values of a header in a request's head, in order.
+pub(crate) fn header<'a>(head: &'a str, name: &str) -> Vec<&'a str> {
+    let fields = head.lines().filter_map(|line| line.split_once(':'));
+    fields
+        .filter(|field| field.0.eq_ignore_ascii_case(name))
+        .map(|field| field.1.trim())
+        .collect()
 }
 
 fn carry(mut from: TcpStream, mut to: TcpStream, pen: Option<&Mutex<Vec<u8>>>) {

@@ -121,7 +121,7 @@ impl Process {
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}; run tests/install.sh"));
         let watchdog = Command::new("sh")
-            .args(["-c", r#"cat; kill -KILL -- "-$0"; rm -rf -- "$1""#])
+            .args(["-c", r#"cat; kill -s KILL -- "-$0"; rm -rf -- "$1""#])
             .arg(child.id().to_string())
             .arg(&folder.0)
             .process_group(0)
@@ -155,7 +155,7 @@ impl Drop for Process {
         // Not waited for yet, so its id cannot belong to another process.
         let group = format!("-{}", self.child.id());
         let _ = Command::new("sh")
-            .args(["-c", r#"kill -KILL -- "$0""#, &group])
+            .args(["-c", r#"kill -s KILL -- "$0""#, &group])
             .status();
         let _ = self.child.wait();
         let _ = self.watchdog.kill();

@@ -1,9 +1,7 @@
 //! What reaches the upstream, and what does not.
 
-mod support;
-
-use support::gate::Builder;
-use support::upstream::Upstream;
+use crate::support::gate::Builder;
+use crate::support::upstream::Upstream;
 
 const ROUTES: &str = "
   - path: /api/**

@@ -1,15 +1,16 @@
 //! What tests stand on: the real binary as a process, a recording upstream, plain clients.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
-
-pub mod client;
-pub mod gate;
-pub mod upstream;
+pub(crate) mod client;
+pub(crate) mod gate;
+pub(crate) mod http2;
+mod observe;
+pub(crate) mod raw;
+pub(crate) mod upstream;
 
 use std::time::{Duration, Instant};
 
 /// Waits until `probe` gives a value; fails with `what` after 20 seconds.
-pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         if let Some(value) = probe() {
@@ -22,6 +23,9 @@ pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Seconds since the epoch.
-pub fn unix_now() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+pub(crate) fn unix_now() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
 }

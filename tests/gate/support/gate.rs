@@ -14,28 +14,32 @@ use super::client::{self, Response};
 use super::{unix_now, wait_for};
 
 /// The binary under test.
-pub const BINARY: &str = env!("CARGO_BIN_EXE_tollgate");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_tollgate");
 
 /// The HS256 secret of [`Builder::standard`].
-pub const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+pub(crate) const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
 /// A folder that is removed when dropped.
 #[derive(Debug)]
-pub struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    pub fn new() -> Self {
-        let name = format!("tollgate-test-{}-{:016x}", std::process::id(), fastrand::u64(..));
+    pub(crate) fn new() -> Self {
+        let name = format!(
+            "tollgate-test-{}-{:016x}",
+            std::process::id(),
+            fastrand::u64(..)
+        );
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
-    pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.0.join(name);
         std::fs::write(&path, bytes).unwrap();
         path
@@ -50,26 +54,29 @@ impl Drop for Folder {
 
 /// A gate to be started.
 #[derive(Debug)]
-pub struct Builder {
+pub(crate) struct Builder {
     folder: Folder,
     config: String,
 }
 
 impl Builder {
     /// A gate with this config.
-    pub fn new(config: &str) -> Self {
-        Self { folder: Folder::new(), config: config.to_owned() }
+    pub(crate) fn new(config: &str) -> Self {
+        Self {
+            folder: Folder::new(),
+            config: config.to_owned(),
+        }
     }
 
     /// A gate with one plaintext listener, the upstream `app` at this address, the user `root`
     /// with password `memphis` and scope `admin`, HS256 under [`SECRET`], the Memphis login, and
     /// these routes (YAML list items, indented by two).
-    pub fn standard(upstream: SocketAddr, routes: &str) -> Self {
+    pub(crate) fn standard(upstream: SocketAddr, routes: &str) -> Self {
         Self::with_extra(upstream, routes, "")
     }
 
     /// As [`Builder::standard`], with further top-level sections.
-    pub fn with_extra(upstream: SocketAddr, routes: &str, extra: &str) -> Self {
+    pub(crate) fn with_extra(upstream: SocketAddr, routes: &str, extra: &str) -> Self {
         let config = format!(
             r#"
 listeners: [ {{ address: "127.0.0.1:0" }} ]
@@ -97,19 +104,34 @@ routes:
     }
 
     /// With one more file next to the config.
-    pub fn file(self, name: &str, bytes: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn file(self, name: &str, bytes: impl AsRef<[u8]>) -> Self {
         self.folder.write(name, bytes);
         self
     }
 
     /// With a self-signed certificate for these names as `{stem}.crt` and `{stem}.key`.
-    pub fn certificate(self, stem: &str, names: &[&str]) -> Self {
+    pub(crate) fn certificate(self, stem: &str, names: &[&str]) -> Self {
         let (certificate, key) = self_signed(names);
-        self.file(&format!("{stem}.crt"), certificate).file(&format!("{stem}.key"), key)
+        self.file(&format!("{stem}.crt"), certificate)
+            .file(&format!("{stem}.key"), key)
+    }
+
+    /// With the config's lines that start with `start` replaced by `line`.
+    pub(crate) fn line(mut self, start: &str, line: &str) -> Self {
+        let replace = |held| {
+            if str::starts_with(held, start) {
+                line
+            } else {
+                held
+            }
+        };
+        let lines: Vec<_> = self.config.lines().map(replace).collect();
+        self.config = lines.join("\n");
+        self
     }
 
     /// Starts it and waits until it is ready.
-    pub fn start(self) -> Gate {
+    pub(crate) fn start(self) -> Gate {
         let path = self.folder.write("tollgate.yaml", &self.config);
         let mut command = Command::new(BINARY);
         command.arg("run").arg("--config").arg(path);
@@ -117,14 +139,19 @@ routes:
     }
 
     /// Runs it where it is expected to end by itself, such as with a wrong config.
-    pub fn run_to_end(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run_to_end(&self, arguments: &[&str]) -> Output {
         let path = self.folder.write("tollgate.yaml", &self.config);
-        Command::new(BINARY).args(arguments).arg("--config").arg(path).output().unwrap()
+        Command::new(BINARY)
+            .args(arguments)
+            .arg("--config")
+            .arg(path)
+            .output()
+            .unwrap()
     }
 }
 
 /// A users file with these names, passwords and scopes.
-pub fn users(users: &[(&str, &str, &str)]) -> String {
+pub(crate) fn users(users: &[(&str, &str, &str)]) -> String {
     let mut text = "users:\n".to_owned();
     for (name, password, scopes) in users {
         let hash = hash_password(password, "argon2id");
@@ -137,50 +164,63 @@ pub fn users(users: &[(&str, &str, &str)]) -> String {
 }
 
 /// What `tollgate hash-password` prints.
-pub fn hash_password(password: &str, algorithm: &str) -> String {
+pub(crate) fn hash_password(password: &str, algorithm: &str) -> String {
     let mut child = Command::new(BINARY)
         .args(["hash-password", "--algorithm", algorithm])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(format!("{password}\n").as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(format!("{password}\n").as_bytes())
+        .unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 /// A self-signed certificate and its key in PEM.
-pub fn self_signed(names: &[&str]) -> (String, String) {
+pub(crate) fn self_signed(names: &[&str]) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+    let certificate = CertificateParams::new(names)
+        .unwrap()
+        .self_signed(&key)
+        .unwrap();
     (certificate.pem(), key.serialize_pem())
 }
 
 /// A running gate.
 #[derive(Debug)]
-pub struct Gate {
+pub(crate) struct Gate {
     child: Child,
     /// The listeners' addresses, in the config's order.
-    pub listeners: Vec<SocketAddr>,
+    pub(crate) listeners: Vec<SocketAddr>,
     /// The admin listener's address.
-    pub admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
     log: Arc<Mutex<String>>,
     folder: Folder,
 }
 
 impl Gate {
     fn spawn(mut command: Command, folder: Folder) -> Self {
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary");
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary");
         let log = Arc::new(Mutex::new(String::new()));
         let mut stderr = child.stderr.take().unwrap();
         let sink = Arc::clone(&log);
         std::thread::spawn(move || {
             let mut buffer = [0; 8192];
             while let Ok(count @ 1..) = stderr.read(&mut buffer) {
-                sink.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..count]));
+                sink.lock()
+                    .unwrap()
+                    .push_str(&String::from_utf8_lossy(&buffer[..count]));
             }
         });
         let mut listeners = Vec::new();
@@ -202,73 +242,88 @@ impl Gate {
             let _ = child.wait();
             panic!("the gate did not start: {}", log.lock().unwrap());
         }
-        Self { child, listeners, admin: admin.unwrap(), log, folder }
+        Self {
+            child,
+            listeners,
+            admin: admin.unwrap(),
+            log,
+            folder,
+        }
     }
 
     /// The first listener's address.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.listeners[0]
     }
 
     /// The process id.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// The folder of its config and files.
-    pub fn folder(&self) -> &Folder {
+    pub(crate) fn folder(&self) -> &Folder {
         &self.folder
     }
 
     /// Everything that it logged so far.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
     /// Waits for a log line for which `is_it` holds.
-    pub fn wait_for_log(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn wait_for_log(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
         wait_for(what, || {
             let log = self.log();
-            let mut lines = log.lines().filter_map(|line| serde_json::from_str(line).ok());
+            let mut lines = log
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok());
             lines.find(|line| is_it(line))
         })
     }
 
     /// The metrics.
-    pub fn metrics(&self) -> String {
+    pub(crate) fn metrics(&self) -> String {
         self.on_admin("/metrics").text()
     }
 
     /// One sample of the metrics, such as `tollgate_requests_total{code="2xx",…}`; zero if it is
     /// not there.
-    pub fn metric(&self, sample: &str) -> f64 {
+    pub(crate) fn metric(&self, sample: &str) -> f64 {
         let metrics = self.metrics();
-        let line = metrics.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().unwrap())
     }
 
     /// Asks the admin listener.
-    pub fn on_admin(&self, path: &str) -> Response {
-        client::send(self.admin, format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n"))
+    pub(crate) fn on_admin(&self, path: &str) -> Response {
+        client::send(
+            self.admin,
+            format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n"),
+        )
     }
 
     /// Sends raw bytes over a connection of their own and reads one response.
-    pub fn send(&self, request: impl AsRef<[u8]>) -> Response {
+    pub(crate) fn send(&self, request: impl AsRef<[u8]>) -> Response {
         client::send(self.address(), request)
     }
 
     /// A request without body; `headers` are whole lines, each ended by `\r\n`.
-    pub fn request(&self, method: &str, target: &str, headers: &str) -> Response {
-        self.send(format!("{method} {target} HTTP/1.1\r\nhost: gate.example\r\n{headers}\r\n"))
+    pub(crate) fn request(&self, method: &str, target: &str, headers: &str) -> Response {
+        self.send(format!(
+            "{method} {target} HTTP/1.1\r\nhost: gate.example\r\n{headers}\r\n"
+        ))
     }
 
     /// `GET` with a Bearer token.
-    pub fn get(&self, target: &str, token: &str) -> Response {
+    pub(crate) fn get(&self, target: &str, token: &str) -> Response {
         self.request("GET", target, &format!("authorization: Bearer {token}\r\n"))
     }
 
     /// `POST` of a JSON body.
-    pub fn post_json(&self, target: &str, body: &str) -> Response {
+    pub(crate) fn post_json(&self, target: &str, body: &str) -> Response {
         let length = body.len();
         self.send(format!(
             "POST {target} HTTP/1.1\r\nhost: gate.example\r\ncontent-type: application/json\r\n\
@@ -277,7 +332,7 @@ impl Gate {
     }
 
     /// Logs in at the Memphis endpoint and returns the answer's JSON.
-    pub fn login(&self, username: &str, password: &str) -> Value {
+    pub(crate) fn login(&self, username: &str, password: &str) -> Value {
         let body = json!({"username": username, "password": password}).to_string();
         let response = self.post_json("/auth/authenticate", &body);
         assert_eq!(response.status, 200, "{}", response.text());
@@ -285,18 +340,23 @@ impl Gate {
     }
 
     /// Logs in and returns the access token.
-    pub fn token(&self, username: &str, password: &str) -> String {
-        self.login(username, password)["jwt"].as_str().unwrap().to_owned()
+    pub(crate) fn token(&self, username: &str, password: &str) -> String {
+        self.login(username, password)["jwt"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// Sends a signal, such as `HUP`.
-    pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status();
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args(["-s", name, &self.pid().to_string()])
+            .status();
         assert!(status.unwrap().success());
     }
 
     /// Waits until it has ended by itself; its exit code.
-    pub fn wait(&mut self) -> Option<i32> {
+    pub(crate) fn wait(&mut self) -> Option<i32> {
         wait_for("the gate's end", || self.child.try_wait().unwrap()).code()
     }
 }
@@ -309,7 +369,7 @@ impl Drop for Gate {
 }
 
 /// The claims of a good access token for [`Builder::standard`].
-pub fn claims() -> Value {
+pub(crate) fn claims() -> Value {
     let now = unix_now();
     json!({
         "iss": "tollgate", "aud": "gate", "sub": "root", "iat": now, "exp": now + 600,
@@ -318,12 +378,12 @@ pub fn claims() -> Value {
 }
 
 /// A token for [`Builder::standard`] with these claims, rightly signed.
-pub fn sign(claims: &Value) -> String {
+pub(crate) fn sign(claims: &Value) -> String {
     sign_as("at+jwt", claims)
 }
 
 /// As [`sign`], with another `typ`.
-pub fn sign_as(typ: &str, claims: &Value) -> String {
+pub(crate) fn sign_as(typ: &str, claims: &Value) -> String {
     let mut header = Header::new(Algorithm::HS256);
     header.typ = Some(typ.to_owned());
     header.kid = Some("k1".to_owned());

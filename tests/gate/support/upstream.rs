@@ -7,26 +7,30 @@ use std::time::Duration;
 
 /// One request as it arrived: the head's raw bytes as text, and the body.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
-    pub head: String,
-    pub body: Vec<u8>,
+pub(crate) struct Seen {
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Seen {
     /// The request line's target.
-    pub fn target(&self) -> &str {
+    pub(crate) fn target(&self) -> &str {
         self.head.split(' ').nth(1).unwrap()
     }
 
     /// All values of a header.
-    pub fn all(&self, name: &str) -> Vec<&str> {
-        let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+        let lines = self
+            .head
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_once(':'));
         let lines = lines.filter(|(held, _)| held.eq_ignore_ascii_case(name));
         lines.map(|(_, value)| value.trim()).collect()
     }
 
     /// The header's only value.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let all = self.all(name);
         assert!(all.len() <= 1, "{name} is repeated: {all:?}");
         all.first().copied()
@@ -35,29 +39,31 @@ impl Seen {
 
 /// How the upstream answers: gets the request, writes the response. What it returns says whether
 /// the connection goes on.
-pub type Script = dyn Fn(&Seen, &mut TcpStream) -> bool + Send + Sync;
+pub(crate) type Script = dyn Fn(&Seen, &mut TcpStream) -> bool + Send + Sync;
 
 /// A recording upstream.
 #[derive(Debug)]
-pub struct Upstream {
-    pub address: SocketAddr,
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl Upstream {
     /// Answers every request with 200 and `ok`.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
     }
 
     /// Answers every request with these bytes.
-    pub fn answering(response: &str) -> Self {
+    pub(crate) fn answering(response: &str) -> Self {
         let response = response.as_bytes().to_vec();
         Self::scripted(move |_, stream| stream.write_all(&response).is_ok())
     }
 
     /// Answers as the script says, which is called once the request was read whole.
-    pub fn scripted(script: impl Fn(&Seen, &mut TcpStream) -> bool + Send + Sync + 'static) -> Self {
+    pub(crate) fn scripted(
+        script: impl Fn(&Seen, &mut TcpStream) -> bool + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -73,18 +79,25 @@ impl Upstream {
     }
 
     /// Every request so far.
-    pub fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
     /// The newest request.
-    pub fn last(&self) -> Seen {
-        self.seen.lock().unwrap().last().cloned().expect("no request arrived")
+    pub(crate) fn last(&self) -> Seen {
+        self.seen
+            .lock()
+            .unwrap()
+            .last()
+            .cloned()
+            .expect("no request arrived")
     }
 }
 
 fn serve(mut stream: TcpStream, record: &Mutex<Vec<Seen>>, script: &Script) {
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
     stream.set_nodelay(true).unwrap();
     while let Some(seen) = read_request(&mut stream) {
         record.lock().unwrap().push(seen.clone());
@@ -105,7 +118,10 @@ fn read_request(stream: &mut TcpStream) -> Option<Seen> {
         head.push(byte[0]);
     }
     seen.head = String::from_utf8_lossy(&head).into_owned();
-    if seen.header("transfer-encoding").is_some_and(|coding| coding.ends_with("chunked")) {
+    if seen
+        .header("transfer-encoding")
+        .is_some_and(|coding| coding.ends_with("chunked"))
+    {
         loop {
             let size = usize::from_str_radix(super::client::read_line(stream).trim(), 16).ok()?;
             let mut chunk = vec![0; size];
@@ -124,7 +140,9 @@ fn read_request(stream: &mut TcpStream) -> Option<Seen> {
             super::client::read_line(stream);
         }
     }
-    let length = seen.header("content-length").map_or(0, |length| length.parse().unwrap());
+    let length = seen
+        .header("content-length")
+        .map_or(0, |length| length.parse().unwrap());
     seen.body = vec![0; length];
     stream.read_exact(&mut seen.body).ok()?;
     Some(seen)

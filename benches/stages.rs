@@ -1,0 +1,190 @@
+//! What does each stage of the path cost? `cargo bench --bench stages`.
+//!
+//! Only the pure parts, without sockets; `--bench load` measures the whole gate.
+
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use http::{HeaderValue, Method, Request};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::json;
+use tollgate::clock;
+use tollgate::config::files::Files;
+use tollgate::config::load::parse;
+use tollgate::config::problem::Problems;
+use tollgate::credential;
+use tollgate::route::path::CanonicalPath;
+use tollgate::route::policy;
+use tollgate::snapshot::Snapshot;
+use tollgate::token::TokenType;
+use tollgate::token::cache::{CacheConfig, Front, TokenCache};
+use tollgate::token::verify::verify;
+use tollgate::upstream::body::{RequestBody, Upload};
+use tollgate::upstream::translate::{Facts, translate};
+
+const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+fn snapshot(algorithm: &str, key: (&str, Vec<u8>), routes: usize) -> Snapshot {
+    let mut yaml = format!(
+        r#"
+listeners: [ {{ address: "127.0.0.1:0" }} ]
+tokens:
+  issuer: bench
+  keys: [ {{ id: k1, algorithm: {algorithm}, {}: key }} ]
+upstreams: {{ app: {{ endpoints: [ "http://127.0.0.1:1" ] }} }}
+routes:
+  - path: /api/queues/*/*
+    upstream: app
+    require: {{ scopes: [ admin ] }}
+    credential: {{ basic: {{ username: gate, password_file: password }} }}
+"#,
+        key.0
+    );
+    for index in 1..routes {
+        yaml += &format!("  - {{ path: /other/{index}/**, upstream: app }}\n");
+    }
+    let files = Files::in_memory([("key", key.1), ("password", b"secret".to_vec())]);
+    let config = parse(&yaml, Path::new("bench")).expect("a config");
+    let mut problems = Problems::default();
+    let snapshot = Snapshot::build(&config, &files, &mut problems);
+    assert!(problems.is_empty(), "{problems}");
+    snapshot.expect("a snapshot")
+}
+
+fn token(algorithm: Algorithm, key: &EncodingKey) -> String {
+    let mut header = Header::new(algorithm);
+    header.typ = Some("at+jwt".to_owned());
+    header.kid = Some("k1".to_owned());
+    let exp = clock::unix_now().0 + 86_400;
+    let claims = json!({
+        "iss": "bench", "aud": "bench", "sub": "someone@example.com", "exp": exp,
+        "jti": "0123456789abcdef0123456789abcdef", "scope": "admin read write",
+    });
+    jsonwebtoken::encode(&header, &claims, key).expect("a token")
+}
+
+fn routes(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("route");
+    for count in [1, 1_000] {
+        let snapshot = snapshot("HS256", ("secret_file", SECRET.to_vec()), count);
+        group.bench_function(format!("match, {count} routes"), |bencher| {
+            bencher.iter(|| {
+                let path = CanonicalPath::parse(black_box("/api/queues/main/orders"));
+                let path = path.expect("a path");
+                snapshot
+                    .routes
+                    .find("gate.example", &path, &Method::GET)
+                    .expect("a route")
+                    .index
+            });
+        });
+    }
+}
+
+fn tokens(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("token");
+    let rsa = rsa_key();
+    let ec = rcgen::KeyPair::generate().expect("a key").serialize_pem();
+    for (name, algorithm, file, key, signing) in [
+        (
+            "HS256",
+            Algorithm::HS256,
+            "secret_file",
+            SECRET.to_vec(),
+            EncodingKey::from_secret(SECRET),
+        ),
+        (
+            "ES256",
+            Algorithm::ES256,
+            "private_key_file",
+            ec.clone().into_bytes(),
+            EncodingKey::from_ec_pem(ec.as_bytes()).expect("a key"),
+        ),
+        (
+            "RS256",
+            Algorithm::RS256,
+            "private_key_file",
+            rsa.clone().into_bytes(),
+            EncodingKey::from_rsa_pem(rsa.as_bytes()).expect("a key"),
+        ),
+    ] {
+        let snapshot = snapshot(name, (file, key), 1);
+        let token = token(algorithm, &signing);
+        let now = clock::unix_now();
+        group.bench_function(format!("verify {name}"), |bencher| {
+            bencher.iter(|| {
+                verify(black_box(&token), TokenType::Access, &snapshot.tokens, now).expect("good")
+            });
+        });
+        if name == "HS256" {
+            let cache = TokenCache::new(&CacheConfig::default()).expect("randomness");
+            let mut front = Front::new(Arc::new(cache));
+            let verified = verify(&token, TokenType::Access, &snapshot.tokens, now).expect("good");
+            let hash = front.hash(&token);
+            front.remember(hash, verified, 0);
+            group.bench_function(format!("cache hit, {} bytes", token.len()), |bencher| {
+                bencher.iter(|| {
+                    let hash = front.hash(black_box(&token));
+                    front
+                        .find(hash, 0, now, snapshot.tokens.leeway)
+                        .expect("a hit")
+                });
+            });
+        }
+    }
+}
+
+fn headers(criterion: &mut Criterion) {
+    let snapshot = snapshot("HS256", ("secret_file", SECRET.to_vec()), 1);
+    let token = token(Algorithm::HS256, &EncodingKey::from_secret(SECRET));
+    let now = clock::unix_now();
+    let verified = verify(&token, TokenType::Access, &snapshot.tokens, now).expect("good");
+    let principal = std::rc::Rc::new(verified);
+    let route = snapshot.routes.all().first().expect("a route");
+    let request_id = HeaderValue::from_static("0123456789abcdef0123456789abcdef");
+    let (head, ()) = Request::builder()
+        .uri("/api/queues/main/orders?page=1")
+        .header("host", "gate.example:8443")
+        .header("user-agent", "curl/7.88.1")
+        .header("accept", "*/*")
+        .header("accept-encoding", "gzip")
+        .header("authorization", format!("Bearer {token}"))
+        .header("x-forwarded-for", "1.2.3.4")
+        .body(())
+        .expect("a request")
+        .into_parts();
+    criterion.bench_function("find the credential", |bencher| {
+        bencher.iter(|| {
+            let found = credential::find(black_box(&head.headers), head.uri.query(), &route.token);
+            found.expect("a token").location
+        });
+    });
+    criterion.bench_function("authorize and translate", |bencher| {
+        bencher.iter_batched(
+            || (head.clone(), RequestBody(Upload::new(None, clock::now()))),
+            |(head, body)| {
+                let permit = policy::authorize(&route.policy, Some(principal.clone()));
+                let facts = Facts {
+                    client: [127, 0, 0, 1].into(),
+                    scheme: "https",
+                    authority: "gate.example:8443",
+                    request_id: &request_id,
+                    remaining_query: None,
+                };
+                translate(&permit.expect("a permit"), route, None, facts, head, body).expect("fine")
+            },
+            criterion::BatchSize::SmallInput,
+        );
+    });
+}
+
+/// An RSA key of 2048 bits in PEM (PKCS #8), fresh each time.
+fn rsa_key() -> String {
+    let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
+    key.expect("a key").serialize_pem()
+}
+
+criterion_group!(benches, routes, tokens, headers);
+criterion_main!(benches);
