@@ -9,7 +9,23 @@
     reason = "a test stops here; it has its own clock and files"
 )]
 
+mod cache;
+mod clients;
+mod commands;
+mod config;
+mod credentials;
+mod cross_origin;
+mod faults;
+mod framing;
+mod headers;
+mod identity;
+mod keys;
+mod memphis;
+mod messages;
 mod path;
+mod routes;
 mod streaming;
 mod support;
 mod tls;
+mod tokens;
+mod websocket;

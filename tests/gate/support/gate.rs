@@ -109,6 +109,18 @@ routes:
         self
     }
 
+    /// With every `from` in the config replaced.
+    pub(crate) fn edit(mut self, from: &str, to: &str) -> Self {
+        assert!(self.config.contains(from), "the config has no {from}");
+        self.config = self.config.replace(from, to);
+        self
+    }
+
+    /// The config's text.
+    pub(crate) fn config(&self) -> &str {
+        &self.config
+    }
+
     /// With a self-signed certificate for these names as `{stem}.crt` and `{stem}.key`.
     pub(crate) fn certificate(self, stem: &str, names: &[&str]) -> Self {
         let (certificate, key) = self_signed(names);

@@ -5,6 +5,8 @@ pub(crate) mod gate;
 pub(crate) mod http2;
 mod observe;
 pub(crate) mod raw;
+pub(crate) mod reload;
+pub(crate) mod tokens;
 pub(crate) mod upstream;
 
 use std::time::{Duration, Instant};

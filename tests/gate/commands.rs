@@ -1,0 +1,257 @@
+//! The commands besides serving, and what a running gate makes of a new config.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::support::gate::{BINARY, Builder, Folder, claims, sign, sign_as};
+use crate::support::reload::{Verdict, reload_with};
+use crate::support::tokens::{claims_of, header_of, with_claim};
+use crate::support::unix_now;
+use crate::support::upstream::Upstream;
+
+const ROUTES: &str = "
+  - path: /api/**
+    upstream: app
+    require: { scopes: [ admin ] }
+";
+
+fn run(arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(BINARY)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn inspect(config: &Path, token: &str) -> Output {
+    let config = config.to_str().unwrap();
+    run(
+        &["token", "inspect", "--config", config],
+        &format!("{token}\n"),
+    )
+}
+
+#[test]
+fn a_minted_token_opens_the_gate_and_passes_inspection() {
+    let upstream = Upstream::start();
+    let gate = Builder::standard(upstream.address, ROUTES).start();
+    let file = gate.folder().path().join("tollgate.yaml");
+    let path = file.to_str().unwrap();
+    let mint = ["token", "mint", "--config", path, "--subject", "ci"];
+    for (more, scope, lifetime, status) in [
+        (
+            &["--scope", "admin other", "--ttl", "5m"][..],
+            "admin other",
+            300,
+            200,
+        ),
+        (&["--scope", "admin"], "admin", 900, 200),
+        (
+            &["--scope", "admin", "--ttl", "9days"],
+            "admin",
+            86_400,
+            200,
+        ),
+        (&[], "", 900, 403),
+    ] {
+        let output = run(&[&mint, more].concat(), "");
+        assert_eq!(output.status.code(), Some(0), "{more:?}");
+        let token = stdout(&output);
+        let token = token.trim();
+        let claims = claims_of(token);
+        let span = claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap();
+        assert_eq!((&claims["sub"], span), (&"ci".into(), lifetime), "{more:?}");
+        assert_eq!(header_of(token)["typ"], "at+jwt", "{more:?}");
+        assert_eq!(gate.get("/api/a", token).status, status, "{more:?}");
+        let inspected = inspect(&file, token);
+        assert_eq!(inspected.status.code(), Some(0), "{more:?}");
+        let told = stdout(&inspected);
+        for part in ["accepted", "ci", scope] {
+            assert!(told.contains(part), "{more:?}: {told}");
+        }
+        assert!(!told.contains(token), "{more:?}");
+    }
+}
+
+#[test]
+fn inspection_says_why_a_token_is_refused() {
+    let gate = Builder::standard(Upstream::start().address, ROUTES).start();
+    let file = gate.folder().path().join("tollgate.yaml");
+    for (token, reason) in [
+        (with_claim("exp", (unix_now() - 1).into()), "expired"),
+        (with_claim("aud", "other".into()), "wrong_audience"),
+        (sign_as("rt+jwt", &claims()), "wrong_type"),
+        (format!("{}A", sign(&claims())), "invalid_signature"),
+        ("junk".to_owned(), "malformed_token"),
+    ] {
+        let output = inspect(&file, &token);
+        assert_eq!(output.status.code(), Some(1), "{reason}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains(reason), "{reason}: {stderr}");
+        assert!(!stderr.contains(&token), "{reason}");
+    }
+}
+
+#[test]
+fn the_schema_names_every_section() {
+    let output = run(&["schema"], "");
+    assert_eq!(output.status.code(), Some(0));
+    let schema: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let properties = schema["properties"].as_object().unwrap();
+    for key in [
+        "listeners",
+        "admin",
+        "workers",
+        "tokens",
+        "identity",
+        "upstreams",
+        "login",
+        "routes",
+        "limits",
+        "log",
+        "drain",
+    ] {
+        assert!(properties[key]["description"].is_string(), "{key}");
+    }
+    assert_eq!(schema["additionalProperties"], false);
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2_and_help_is_0() {
+    for (arguments, code) in [
+        (&[][..], 2),
+        (&["serve"], 2),
+        (&["run"], 2),
+        (&["run", "--config"], 2),
+        (&["run", "--config", "/nowhere/tollgate.yaml"], 2),
+        (&["check", "--config", "/nowhere/tollgate.yaml"], 2),
+        (&["check", "--confg", "x"], 2),
+        (&["token"], 2),
+        (&["token", "mint", "--config", "x"], 2),
+        (
+            &[
+                "token",
+                "mint",
+                "--config",
+                "x",
+                "--subject",
+                "a",
+                "--ttl",
+                "soon",
+            ],
+            2,
+        ),
+        (&["hash-password", "--algorithm", "md5"], 2),
+        (&["--help"], 0),
+        (&["run", "--help"], 0),
+        (&["token", "mint", "--help"], 0),
+        (&["--version"], 0),
+    ] {
+        let output = run(arguments, "");
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+        assert_eq!(output.stdout.is_empty(), code == 2, "{arguments:?}");
+        assert_eq!(output.stderr.is_empty(), code == 0, "{arguments:?}");
+    }
+    let help = stdout(&run(&["--help"], ""));
+    for command in ["run", "check", "demo", "hash-password", "token", "schema"] {
+        assert!(help.contains(&format!("  {command}")), "{command}: {help}");
+    }
+}
+
+#[test]
+fn a_config_that_is_no_file_of_text_is_refused() {
+    let folder = Folder::new();
+    for (case, bytes) in [
+        ("nothing", &b""[..]),
+        ("not UTF-8", b"\xff\xfe\x00"),
+        ("a list", b"- a\n- b\n"),
+        ("a secret", b"hunter2hunter2hunter2hunter2hunt"),
+        ("deep", "[".repeat(100_000).as_bytes()),
+        ("a bomb", b"a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d]\nlisteners: [*e,*e,*e,*e,*e,*e]\n"),
+    ] {
+        let file = folder.write("tollgate.yaml", bytes);
+        let output = run(&["check", "--config", file.to_str().unwrap()], "");
+        assert_eq!(output.status.code(), Some(2), "{case}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains("tollgate.yaml"), "{case}: {stderr}");
+        assert!(!stderr.contains("hunter2"), "{case}: {stderr}");
+        assert!(stderr.len() < 2000, "{case}: {stderr}");
+    }
+}
+
+#[test]
+fn an_address_that_is_taken_is_a_failure_with_its_name() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (from, to) in [
+        (
+            "listeners: [ { address: \"127.0.0.1:0\" } ]",
+            format!("listeners: [ {{ address: \"{address}\" }} ]"),
+        ),
+        (
+            "admin: { address: \"127.0.0.1:0\" }",
+            format!("admin: {{ address: \"{address}\" }}"),
+        ),
+    ] {
+        let builder = Builder::standard(address.parse().unwrap(), ROUTES).edit(from, &to);
+        let output = builder.run_to_end(&["run"]);
+        assert_eq!(output.status.code(), Some(1), "{to}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains(&address), "{stderr}");
+        assert!(!stdout_has_ready(&output.stdout), "{to}");
+    }
+}
+
+fn stdout_has_ready(stdout: &[u8]) -> bool {
+    String::from_utf8_lossy(stdout)
+        .lines()
+        .any(|line| line == "ready")
+}
+
+#[test]
+fn a_new_config_is_taken_live_and_a_broken_one_is_refused_and_told() {
+    let upstream = Upstream::start();
+    let builder = Builder::standard(upstream.address, ROUTES);
+    let good = builder.config().to_owned();
+    let gate = builder.start();
+    let token = sign(&claims());
+    for (case, config) in [
+        ("not YAML", "routes: [".to_owned()),
+        ("an unknown key", good.replace("issuer:", "isuer:")),
+        (
+            "a missing file",
+            good.replace("secret_file: k1", "secret_file: nowhere"),
+        ),
+        (
+            "no key",
+            good.replace("{ id: k1, algorithm: HS256, secret_file: k1 }", ""),
+        ),
+        ("nothing", String::new()),
+    ] {
+        assert_eq!(reload_with(&gate, &config), Verdict::Refused, "{case}");
+        assert_eq!(gate.get("/api/a", &token).status, 200, "{case}");
+    }
+    let told = gate.wait_for_log("the refused config", |line| {
+        line["level"] == "ERROR" && line.to_string().contains("isuer")
+    });
+    assert!(told.to_string().contains("issuer"), "{told}");
+    assert!(gate.metric("tollgate_config_last_reload_successful") < 0.5);
+
+    let moved = good.replace("/api/**", "/moved/**");
+    assert_eq!(reload_with(&gate, &moved), Verdict::Taken);
+    assert_eq!(gate.get("/api/a", &token).status, 404);
+    assert_eq!(gate.get("/moved/a", &token).status, 200);
+    assert!(gate.metric("tollgate_config_last_reload_successful") > 0.5);
+}

@@ -1,0 +1,450 @@
+//! Hostile tokens: each is refused before the upstream hears of it, each time it is shown.
+
+use jsonwebtoken::{Algorithm, EncodingKey};
+use serde_json::{Value, json};
+
+use crate::support::gate::{Builder, Gate, SECRET, claims, sign, sign_as};
+use crate::support::tokens::{
+    HEADER, encode, forge, forge_with, with_claim, with_claims, with_header, without_claim,
+};
+use crate::support::upstream::Upstream;
+use crate::support::{unix_now, wait_for};
+
+const ROUTES: &str = "
+  - path: /api/**
+    upstream: app
+";
+
+fn start() -> (Upstream, Gate) {
+    let upstream = Upstream::start();
+    let gate = Builder::standard(upstream.address, ROUTES).start();
+    (upstream, gate)
+}
+
+/// Each of these is refused with 401, in the same words when asked again.
+fn assert_refused(gate: &Gate, upstream: &Upstream, rows: &[(&str, String)]) {
+    for (case, token) in rows {
+        let ask = || {
+            let response = gate.get("/api/a", token);
+            let challenge = response.header("www-authenticate").unwrap_or_default();
+            (response.status, challenge.to_owned(), response.text())
+        };
+        let first = ask();
+        assert_eq!(first.0, 401, "{case}");
+        assert!(
+            first.1.contains(r#"error="invalid_token""#),
+            "{case}: {}",
+            first.1
+        );
+        assert_eq!(first.2, r#"{"message":"Unauthorized"}"#, "{case}");
+        for _ in 0..2 {
+            assert_eq!(ask(), first, "{case}");
+        }
+        assert!(upstream.seen().is_empty(), "{case}");
+    }
+    // The gate is not confused by any of it.
+    assert_eq!(gate.get("/api/a", &sign(&claims())).status, 200);
+}
+
+#[test]
+fn a_token_with_unfit_times_is_refused() {
+    let (upstream, gate) = start();
+    let now = unix_now();
+    let exp = |value: Value| with_claim("exp", value);
+    let raw = |exp: &str| {
+        let mut payload = claims();
+        payload.as_object_mut().unwrap().remove("exp");
+        let payload = payload.to_string();
+        forge(HEADER, &payload.replacen('{', &format!("{{{exp},"), 1))
+    };
+    let far = now + 600;
+    let rows = [
+        ("expired", exp(json!(now - 1))),
+        ("expires now", exp(json!(now))),
+        ("expired at the epoch", exp(json!(0))),
+        ("no exp", without_claim("exp")),
+        ("exp is text", exp(json!(far.to_string()))),
+        ("exp is a date", exp(json!("2099-01-01T00:00:00Z"))),
+        ("exp is negative", exp(json!(-1))),
+        ("exp is null", exp(Value::Null)),
+        ("exp is a list", exp(json!([far]))),
+        ("exp is an object", exp(json!({"exp": far}))),
+        ("exp is true", exp(json!(true))),
+        ("exp is 1e300", raw(r#""exp":1e300"#)),
+        (
+            "exp does not fit 64 bits",
+            raw(r#""exp":18446744073709551616"#),
+        ),
+        (
+            "exp is a fraction past its end",
+            raw(&format!(r#""exp":{}.5"#, now - 1)),
+        ),
+        (
+            "exp twice, good first",
+            raw(&format!(r#""exp":{far},"exp":{}"#, now - 1)),
+        ),
+        (
+            "exp twice, good last",
+            raw(&format!(r#""exp":{},"exp":{far}"#, now - 1)),
+        ),
+        ("EXP is not exp", raw(&format!(r#""EXP":{far}"#))),
+        ("nbf ahead", with_claim("nbf", json!(now + 600))),
+        (
+            "nbf is text",
+            with_claim("nbf", json!((now - 5).to_string())),
+        ),
+        ("iat is text", with_claim("iat", json!("now"))),
+    ];
+    assert_refused(&gate, &upstream, &rows);
+}
+
+#[test]
+fn a_token_with_unfit_claims_is_refused() {
+    let (upstream, gate) = start();
+    let text = claims().to_string();
+    let rows = [
+        ("wrong iss", with_claim("iss", json!("other"))),
+        ("iss in another case", with_claim("iss", json!("Tollgate"))),
+        ("iss with a space", with_claim("iss", json!("tollgate "))),
+        ("iss is a list", with_claim("iss", json!(["tollgate"]))),
+        ("no iss", without_claim("iss")),
+        ("wrong aud", with_claim("aud", json!("other"))),
+        ("aud is the issuer", with_claim("aud", json!("tollgate"))),
+        (
+            "aud lists others",
+            with_claim("aud", json!(["other", "gate2"])),
+        ),
+        ("aud lists nobody", with_claim("aud", json!([]))),
+        ("aud is a number", with_claim("aud", json!(1))),
+        ("no aud", without_claim("aud")),
+        ("empty sub", with_claim("sub", json!(""))),
+        ("sub is a number", with_claim("sub", json!(1))),
+        ("no sub", without_claim("sub")),
+        (
+            "sub twice",
+            forge(HEADER, &text.replacen('{', r#"{"sub":"admin","#, 1)),
+        ),
+        ("scope is a list", with_claim("scope", json!(["admin"]))),
+        ("payload is a list", forge(HEADER, "[]")),
+        ("payload is text", forge(HEADER, "\"x\"")),
+        ("payload is empty", forge(HEADER, "")),
+        ("payload is null", forge(HEADER, "null")),
+        ("payload has a tail", forge(HEADER, &format!("{text}{{}}"))),
+        (
+            "payload has a byte order mark",
+            forge(HEADER, &format!("\u{feff}{text}")),
+        ),
+    ];
+    assert_refused(&gate, &upstream, &rows);
+}
+
+#[test]
+fn a_token_with_an_unfit_header_is_refused() {
+    let (upstream, gate) = start();
+    let with = |fields: &str| with_header(&format!("{{{fields}}}"));
+    let own = EncodingKey::from_secret(SECRET);
+    let thief = EncodingKey::from_secret(b"a secret of the thief's own, long");
+    let payload = claims().to_string();
+    let jwk = format!(
+        r#"{{"alg":"HS256","kid":"k1","typ":"at+jwt","jwk":{{"kty":"oct","k":"{}"}}}}"#,
+        encode(b"a secret of the thief's own, long")
+    );
+    let jku = r#"{"alg":"HS256","kid":"k1","typ":"at+jwt","jku":"http://127.0.0.1:1/jwks"}"#;
+    let signed = |algorithm, name: &str| {
+        let header = format!(r#"{{"alg":"{name}","kid":"k1","typ":"at+jwt"}}"#);
+        forge_with(&header, &payload, algorithm, &own)
+    };
+    let rows = [
+        (
+            "alg none",
+            with(r#""alg":"none","kid":"k1","typ":"at+jwt""#),
+        ),
+        (
+            "alg None",
+            with(r#""alg":"None","kid":"k1","typ":"at+jwt""#),
+        ),
+        (
+            "alg NONE",
+            with(r#""alg":"NONE","kid":"k1","typ":"at+jwt""#),
+        ),
+        (
+            "alg nOnE",
+            with(r#""alg":"nOnE","kid":"k1","typ":"at+jwt""#),
+        ),
+        (
+            "alg is empty",
+            with(r#""alg":"","kid":"k1","typ":"at+jwt""#),
+        ),
+        (
+            "alg in another case",
+            with(r#""alg":"hs256","kid":"k1","typ":"at+jwt""#),
+        ),
+        (
+            "alg RS256 over an HMAC",
+            with(r#""alg":"RS256","kid":"k1","typ":"at+jwt""#),
+        ),
+        (
+            "alg is null",
+            with(r#""alg":null,"kid":"k1","typ":"at+jwt""#),
+        ),
+        (
+            "alg is a list",
+            with(r#""alg":["HS256"],"kid":"k1","typ":"at+jwt""#),
+        ),
+        ("no alg", with(r#""kid":"k1","typ":"at+jwt""#)),
+        (
+            "alg twice",
+            with(r#""alg":"HS256","alg":"none","kid":"k1","typ":"at+jwt""#),
+        ),
+        (
+            "HS384 under an HS256 key",
+            signed(Algorithm::HS384, "HS384"),
+        ),
+        (
+            "HS512 under an HS256 key",
+            signed(Algorithm::HS512, "HS512"),
+        ),
+        ("HS384 that says HS256", signed(Algorithm::HS384, "HS256")),
+        (
+            "kid unknown",
+            with(r#""alg":"HS256","kid":"k2","typ":"at+jwt""#),
+        ),
+        (
+            "kid empty",
+            with(r#""alg":"HS256","kid":"","typ":"at+jwt""#),
+        ),
+        (
+            "kid is a path",
+            with(r#""alg":"HS256","kid":"../k1","typ":"at+jwt""#),
+        ),
+        (
+            "kid is a number",
+            with(r#""alg":"HS256","kid":1,"typ":"at+jwt""#),
+        ),
+        (
+            "crit",
+            with(r#""alg":"HS256","kid":"k1","typ":"at+jwt","crit":["exp"]"#),
+        ),
+        (
+            "crit is empty",
+            with(r#""alg":"HS256","kid":"k1","typ":"at+jwt","crit":[]"#),
+        ),
+        (
+            "b64",
+            with(r#""alg":"HS256","kid":"k1","typ":"at+jwt","b64":false"#),
+        ),
+        (
+            "crit b64",
+            with(r#""alg":"HS256","kid":"k1","typ":"at+jwt","b64":true,"crit":["b64"]"#),
+        ),
+        ("typ JWT", with(r#""alg":"HS256","kid":"k1","typ":"JWT""#)),
+        ("no typ", with(r#""alg":"HS256","kid":"k1""#)),
+        ("typ is empty", with(r#""alg":"HS256","kid":"k1","typ":"""#)),
+        ("typ rt+jwt", sign_as("rt+jwt", &claims())),
+        (
+            "typ application/rt+jwt",
+            sign_as("application/rt+jwt", &claims()),
+        ),
+        (
+            "typ with a prefix twice",
+            sign_as("application/application/at+jwt", &claims()),
+        ),
+        (
+            "a key of its own (jwk)",
+            forge_with(&jwk, &payload, Algorithm::HS256, &thief),
+        ),
+        (
+            "a key elsewhere (jku)",
+            forge_with(jku, &payload, Algorithm::HS256, &thief),
+        ),
+        (
+            "another's signature",
+            forge_with(HEADER, &payload, Algorithm::HS256, &thief),
+        ),
+        ("the header is a list", with_header("[]")),
+        ("the header is empty", with_header("")),
+    ];
+    assert_refused(&gate, &upstream, &rows);
+}
+
+/// A good token whose signature has characters in which the two base64 alphabets differ.
+fn with_url_characters() -> String {
+    let signature = |token: &str| token.rsplit_once('.').unwrap().1.to_owned();
+    std::iter::repeat_with(|| sign(&claims()))
+        .find(|token| signature(token).contains('-') && signature(token).contains('_'))
+        .unwrap()
+}
+
+#[test]
+fn a_token_of_unfit_shape_is_refused() {
+    let (upstream, gate) = start();
+    let good = with_url_characters();
+    let (message, signature) = good.rsplit_once('.').unwrap();
+    let (header, payload) = message.split_once('.').unwrap();
+    let last = signature.chars().last().unwrap();
+    let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let index = alphabet.find(last).unwrap();
+    let stem = signature.strip_suffix(last).unwrap();
+    let flip = |bit: usize| alphabet.chars().nth(index ^ bit).unwrap();
+    let standard = signature.replace('-', "+").replace('_', "/");
+    let huge = with_claim("x", json!("x".repeat(9 * 1024)));
+    let rows = [
+        ("no signature", message.to_owned()),
+        ("an empty signature", format!("{message}.")),
+        (
+            "a truncated signature",
+            format!("{message}.{}", signature.split_at(20).0),
+        ),
+        ("a flipped bit", format!("{message}.{stem}{}", flip(4))),
+        ("trailing bits", format!("{message}.{stem}{}", flip(1))),
+        ("padding", format!("{message}.{signature}=")),
+        ("the standard alphabet", format!("{message}.{standard}")),
+        (
+            "padding in the header",
+            format!("{header}=.{payload}.{signature}"),
+        ),
+        ("an extra segment", format!("{good}.x")),
+        ("an empty extra segment", format!("{good}.")),
+        ("a leading dot", format!(".{good}")),
+        (
+            "five segments",
+            format!("{header}.{payload}.x.y.{signature}"),
+        ),
+        (
+            "swapped segments",
+            format!("{payload}.{header}.{signature}"),
+        ),
+        ("no payload", format!("{header}..{signature}")),
+        ("no header", format!(".{payload}.{signature}")),
+        ("dots alone", "..".to_owned()),
+        ("a dot", ".".to_owned()),
+        ("a word", "null".to_owned()),
+        ("JSON", r#"{"alg":"none"}"#.to_owned()),
+        ("lower case", good.to_lowercase()),
+        ("quotes", format!("\"{good}\"")),
+        ("a comma", format!("{good},{good}")),
+        ("a token in a token", format!("Bearer:{good}")),
+        ("9 KiB, rightly signed", huge),
+    ];
+    assert_refused(&gate, &upstream, &rows);
+}
+
+#[test]
+fn a_token_in_the_query_with_more_around_it_is_refused() {
+    let (upstream, gate) = start();
+    let good = sign(&claims());
+    for around in [
+        "%20TOKEN",
+        "TOKEN%20",
+        "TOKEN+",
+        "TOKEN%0A",
+        "TOKEN%00",
+        "TOKEN%FF",
+        "%22TOKEN%22",
+        "Bearer%20TOKEN",
+    ] {
+        let value = around.replace("TOKEN", &good);
+        let response = gate.request("GET", &format!("/api/a?authorization={value}"), "");
+        assert_eq!(response.status, 401, "{around}");
+    }
+    assert!(upstream.seen().is_empty());
+}
+
+#[test]
+fn a_good_token_is_accepted_in_each_of_its_forms() {
+    let (_upstream, gate) = start();
+    let now = unix_now();
+    for (case, token) in [
+        ("as issued", sign(&claims())),
+        (
+            "a full media type",
+            sign_as("application/at+jwt", &claims()),
+        ),
+        (
+            "a media type in another case",
+            sign_as("Application/AT+JWT", &claims()),
+        ),
+        (
+            "no kid and one key",
+            with_header(r#"{"alg":"HS256","typ":"at+jwt"}"#),
+        ),
+        (
+            "aud lists the gate",
+            with_claim("aud", json!(["other", "gate"])),
+        ),
+        ("nbf has come", with_claim("nbf", json!(now))),
+        ("no iat", without_claim("iat")),
+        ("no jti", without_claim("jti")),
+        ("no scope", without_claim("scope")),
+        (
+            "unknown claims",
+            with_claims(|claims| claims["role"] = json!({"a": [1]})),
+        ),
+        (
+            "a key elsewhere that is not looked up",
+            with_header(r#"{"alg":"HS256","kid":"k1","typ":"at+jwt","jku":"http://127.0.0.1:1/"}"#),
+        ),
+    ] {
+        for _ in 0..2 {
+            assert_eq!(gate.get("/api/a", &token).status, 200, "{case}");
+        }
+    }
+}
+
+#[test]
+fn access_and_refresh_tokens_cannot_stand_in_for_each_other() {
+    let (upstream, gate) = start();
+    let pair = gate.login("root", "memphis");
+    let refresh = pair["jwt_refresh_token"].as_str().unwrap();
+    for _ in 0..2 {
+        assert_eq!(gate.get("/api/a", refresh).status, 401);
+        let target = format!("/api/a?authorization={refresh}");
+        assert_eq!(gate.request("GET", &target, "").status, 401);
+    }
+    assert!(upstream.seen().is_empty());
+    let access = pair["jwt"].as_str().unwrap();
+    assert_eq!(gate.get("/api/a", access).status, 200);
+    let body = json!({"jwt_refresh_token": access}).to_string();
+    assert_eq!(gate.post_json("/auth/refreshToken", &body).status, 401);
+}
+
+#[test]
+fn a_cached_token_ends_at_its_exp() {
+    let (_upstream, gate) = start();
+    let exp = unix_now() + 2;
+    let token = with_claim("exp", json!(exp));
+    assert_eq!(gate.get("/api/a", &token).status, 200);
+    let refused_at = wait_for("the token's end", || {
+        let asked = unix_now();
+        match gate.get("/api/a", &token).status {
+            200 => {
+                assert!(asked < exp, "accepted after exp");
+                None
+            }
+            401 => Some(unix_now()),
+            other => panic!("{other}"),
+        }
+    });
+    assert!(refused_at >= exp, "refused before exp");
+    assert!(gate.metric(r#"tollgate_token_cache_lookups_total{result="hit"}"#) > 0.0);
+}
+
+#[test]
+fn leeway_lengthens_a_tokens_life_at_both_ends_and_no_further() {
+    let upstream = Upstream::start();
+    let gate = Builder::standard(upstream.address, ROUTES)
+        .edit("audience: gate", "audience: gate\n  leeway: 60s")
+        .start();
+    let now = unix_now();
+    for (case, claim, at, status) in [
+        ("expired within the leeway", "exp", now - 30, 200),
+        ("expired before the leeway", "exp", now - 90, 401),
+        ("valid within the leeway", "nbf", now + 30, 200),
+        ("valid after the leeway", "nbf", now + 120, 401),
+    ] {
+        for _ in 0..2 {
+            let token = with_claim(claim, json!(at));
+            assert_eq!(gate.get("/api/a", &token).status, status, "{case}");
+        }
+    }
+}
