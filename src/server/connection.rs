@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::LimitsConfig;
-use super::drain::Drain;
+use super::drain::WorkerDrain;
 use super::listener::Listener;
 use super::tls::Tls;
 use crate::gate::{Gate, Peer};
@@ -26,7 +26,7 @@ pub(super) async fn serve(
     listener: Arc<Listener>,
     tcp: TcpStream,
     peer: SocketAddr,
-    drain: Drain,
+    drain: WorkerDrain,
 ) {
     let _open = gate.metrics().connection(&listener.name);
     if tcp.set_nodelay(true).is_err() {
@@ -99,7 +99,7 @@ async fn serve_http1(
     peer: Peer,
     stream: Stream,
     limits: &LimitsConfig,
-    mut drain: Drain,
+    drain: WorkerDrain,
 ) {
     let service = service_fn(|request| Rc::clone(&gate).handle(peer, request));
     let connection = http1::Builder::new()
@@ -125,7 +125,7 @@ async fn serve_http2(
     peer: Peer,
     stream: Stream,
     limits: &LimitsConfig,
-    mut drain: Drain,
+    drain: WorkerDrain,
 ) {
     let service = service_fn(|request| Rc::clone(&gate).handle(peer, request));
     let connection = http2::Builder::new(Local)

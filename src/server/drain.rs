@@ -1,7 +1,12 @@
 //! How does the gate stop? Stop accepting, tell the connections, wait, give up.
 
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use slab::Slab;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -16,7 +21,7 @@ pub struct Drain {
     grace: Duration,
 }
 
-/// A pair of ends: one tells, its many clones are told.
+/// A pair of ends: one tells, its clones are told.
 #[must_use]
 pub fn channel(grace: Duration) -> (Stop, Drain) {
     let (sender, signal) = watch::channel(false);
@@ -46,6 +51,70 @@ impl Drain {
     pub async fn give_up_after<T>(&self, done: impl Future<Output = T>) {
         if timeout(self.grace, done).await.is_err() {
             tracing::warn!("connections were still open when the grace period ended");
+        }
+    }
+}
+
+/// One worker's own end, for its connections: asking it takes no lock and touches nothing that
+/// another core writes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct WorkerDrain(Rc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    begun: Cell<bool>,
+    waiting: RefCell<Slab<Waker>>,
+}
+
+impl WorkerDrain {
+    /// The drain begins: everybody who waits is woken.
+    pub(super) fn begin(&self) {
+        self.0.begun.set(true);
+        let waiting = self.0.waiting.take();
+        waiting.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+
+    /// Ends when the drain begins.
+    pub(super) fn begun(&self) -> Begun {
+        Begun {
+            state: Rc::clone(&self.0),
+            place: None,
+        }
+    }
+}
+
+/// Ends when the drain begins.
+#[derive(Debug)]
+pub(super) struct Begun {
+    state: Rc<State>,
+    place: Option<usize>,
+}
+
+impl Future for Begun {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.state.begun.get() {
+            return Poll::Ready(());
+        }
+        let waker = context.waker();
+        let mut waiting = self.state.waiting.borrow_mut();
+        match self.place.and_then(|place| waiting.get_mut(place)) {
+            Some(held) => held.clone_from(waker),
+            None => {
+                let place = waiting.insert(waker.clone());
+                drop(waiting);
+                self.place = Some(place);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.state.waiting.borrow_mut().try_remove(place);
         }
     }
 }

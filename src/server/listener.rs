@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::ListenerConfig;
 use super::connection::serve;
-use super::drain::Drain;
+use super::drain::WorkerDrain;
 use super::tls::Tls;
 use crate::config::files::Files;
 use crate::config::problem::Problems;
@@ -146,7 +146,7 @@ pub(super) async fn accept(
     socket: std::net::TcpListener,
     gate: Rc<Gate>,
     permits: Arc<Semaphore>,
-    mut drain: Drain,
+    drain: WorkerDrain,
 ) {
     let socket = match TcpListener::from_std(socket) {
         Ok(socket) => socket,
@@ -155,7 +155,6 @@ pub(super) async fn accept(
             return;
         }
     };
-    let told = drain.clone();
     let mut begun = std::pin::pin!(drain.begun());
     let mut pause = FIRST_PAUSE;
     loop {
@@ -171,7 +170,7 @@ pub(super) async fn accept(
                     Arc::clone(&listener),
                     stream,
                     peer,
-                    told.clone(),
+                    drain.clone(),
                 );
                 spawn_local(async move {
                     serving.await;

@@ -25,7 +25,7 @@ use crate::gate::Gate;
 use crate::snapshot::Shared;
 use crate::telemetry::metrics::{Metrics, Registries};
 use crate::token::cache::SWEEP_INTERVAL;
-use drain::Drain;
+use drain::{Drain, WorkerDrain};
 use listener::{Listener, accept};
 use tls::TlsConfig;
 
@@ -175,6 +175,7 @@ impl Work {
     async fn serve(self) {
         let gate = Gate::new(self.shared, self.metrics);
         let permits = Arc::new(Semaphore::new(self.connections));
+        let drain = WorkerDrain::default();
         let mut listening = Vec::with_capacity(self.listeners.len());
         for (listener, socket) in self.listeners {
             let accepting = accept(
@@ -182,11 +183,13 @@ impl Work {
                 socket,
                 Rc::clone(&gate),
                 Arc::clone(&permits),
-                self.drain.clone(),
+                drain.clone(),
             );
             listening.push(spawn_local(accepting));
         }
         spawn_local(sweep(gate));
+        self.drain.clone().begun().await;
+        drain.begin();
         for task in listening {
             let _ = task.await;
         }
