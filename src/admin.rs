@@ -27,7 +27,8 @@ use crate::config::problem::Problems;
 use crate::config::value::Expanded;
 use crate::server::drain::Drain;
 use crate::snapshot::Shared;
-use crate::telemetry::metrics::{Metrics, Registries};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::scrape::Registries;
 
 /// Where operators and probes connect.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -1,7 +1,6 @@
 //! THE PATH. One request walks through the house once, from top to bottom; this is the only
 //! place where a refusal becomes a response.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -9,12 +8,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, ORIGIN, TRANSFER_ENCODING};
+use http::header::ORIGIN;
 use http::{Method, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 use tokio::task::spawn_local;
 
 use crate::answer::{self, Voice};
+use crate::authority::{authority, host};
 use crate::body::GateBody;
 use crate::clock::{self, UnixTime};
 use crate::cors;
@@ -26,10 +26,12 @@ use crate::refusal::{Reason, Refusal};
 use crate::route::Route;
 use crate::route::path::CanonicalPath;
 use crate::route::policy::{self, Permit, Policy};
+use crate::rules::{Label, Rules};
 use crate::server::LimitsConfig;
-use crate::snapshot::{Shared, Snapshot};
+use crate::snapshot::Shared;
 use crate::telemetry::exchange::Exchange;
-use crate::telemetry::metrics::{CacheMetrics, Metrics, RouteMetrics};
+use crate::telemetry::handles::CacheMetrics;
+use crate::telemetry::metrics::Metrics;
 use crate::token::cache::Front;
 use crate::token::verify::{VerifiedToken, verify};
 use crate::token::{TokenType, Tokens};
@@ -46,17 +48,6 @@ pub struct Gate {
     front: RefCell<Front>,
     metrics: Metrics,
     cache_metrics: CacheMetrics,
-}
-
-/// The rules in force, with what this worker keeps for them.
-#[derive(Debug)]
-struct Rules {
-    snapshot: Arc<Snapshot>,
-    upstreams: Vec<Rc<Upstream>>,
-    upstream_names: Vec<Rc<str>>,
-    routes: Vec<(Rc<RouteMetrics>, Rc<str>)>,
-    endpoints: (Rc<RouteMetrics>, Rc<str>),
-    nowhere: (Rc<RouteMetrics>, Rc<str>),
 }
 
 /// Who is connected, and over what.
@@ -176,12 +167,12 @@ impl Gate {
             && let Ok(route) = snapshot.routes.find(&host, &path, &asked)
             && Voice::Route(route.dialect).cross_origin() == CrossOrigin::Any
         {
-            rules.takes(walk, route);
+            walk.takes(rules.label(route), Voice::Route(route.dialect));
             return Ok(Answer::Own(cors::preflight(&head)));
         }
 
         let route = snapshot.routes.find(&host, &path, &head.method)?;
-        rules.takes(walk, route);
+        walk.takes(rules.label(route), Voice::Route(route.dialect));
         let (permit, remaining_query) = self.admit(rules, walk, route, &head)?;
         let facts = Facts {
             client: peer.address,
@@ -192,7 +183,8 @@ impl Gate {
         };
         let sealer = snapshot.tokens.sealer.as_ref();
         let outgoing = translate(&permit, route, sealer, facts, head, body)?;
-        let upstream = rules.upstream(walk, route)?;
+        let (upstream, name) = rules.upstream(route)?;
+        walk.exchange.forwarded(name);
         forward(walk, upstream, route, &permit, upload, outgoing).await
     }
 
@@ -331,8 +323,8 @@ async fn forward(
 }
 
 impl Walk {
-    fn takes(&mut self, (metrics, name): &(Rc<RouteMetrics>, Rc<str>), voice: Voice) {
-        self.exchange.routed(metrics, name);
+    fn takes(&mut self, label: &Label, voice: Voice) {
+        self.exchange.routed(&label.metrics, &label.name);
         if let Voice::Endpoint(dialect, _) = voice {
             self.exchange.spoken(dialect.name());
         }
@@ -348,7 +340,7 @@ impl Walk {
     ) -> Response<GateBody> {
         let answer = outcome.unwrap_or_else(|refusal| {
             if self.exchange.route_metrics().is_none() {
-                let (metrics, name) = &rules.nowhere;
+                let Label { metrics, name } = &rules.nowhere;
                 self.exchange.routed(metrics, name);
             }
             self.exchange.refused(&refusal);
@@ -399,86 +391,5 @@ impl Walk {
             exchange.tunnel_ended(end);
         });
         response
-    }
-}
-
-impl Rules {
-    fn new(snapshot: Arc<Snapshot>, metrics: &Metrics) -> Self {
-        let labelled = |name: &str| (Rc::new(metrics.route(name)), Rc::from(name));
-        let upstreams = snapshot
-            .upstreams
-            .iter()
-            .map(|spec| Upstream::new(Arc::clone(spec), metrics.upstream(&spec.name)));
-        Self {
-            upstreams: upstreams.collect(),
-            upstream_names: snapshot
-                .upstreams
-                .iter()
-                .map(|spec| Rc::from(&*spec.name))
-                .collect(),
-            routes: snapshot
-                .routes
-                .all()
-                .iter()
-                .map(|route| labelled(&route.name))
-                .collect(),
-            endpoints: labelled("(endpoint)"),
-            nowhere: labelled("(none)"),
-            snapshot,
-        }
-    }
-
-    fn takes(&self, walk: &mut Walk, route: &Route) {
-        let label = self.routes.get(route.index).unwrap_or(&self.nowhere);
-        walk.takes(label, Voice::Route(route.dialect));
-    }
-
-    fn upstream(&self, walk: &mut Walk, route: &Route) -> Result<&Rc<Upstream>, Refusal> {
-        let gone = || Refusal::with_cause(Reason::Internal, "the route's upstream is gone");
-        walk.exchange
-            .forwarded(self.upstream_names.get(route.upstream).ok_or_else(gone)?);
-        self.upstreams.get(route.upstream).ok_or_else(gone)
-    }
-}
-
-/// The host and port asked for. What could be read as two requests or two hosts is refused.
-fn authority(head: &request::Parts) -> Result<Cow<'_, str>, Reason> {
-    if head.headers.contains_key(TRANSFER_ENCODING) && head.headers.contains_key(CONTENT_LENGTH) {
-        return Err(Reason::MalformedRequest);
-    }
-    if head.method == Method::CONNECT || head.method == Method::TRACE {
-        return Err(Reason::MalformedRequest);
-    }
-    let mut hosts = head.headers.get_all(HOST).iter();
-    let in_header = hosts
-        .next()
-        .map(|host| host.to_str().map_err(|_| Reason::MalformedRequest));
-    let in_header = in_header.transpose()?;
-    let in_target = head.uri.authority().map(http::uri::Authority::as_str);
-    if hosts.next().is_some() || in_target.is_some_and(|target| target.contains('@')) {
-        return Err(Reason::MalformedRequest);
-    }
-    match (in_target, in_header) {
-        (Some(target), Some(host)) if !target.eq_ignore_ascii_case(host) => {
-            Err(Reason::MalformedRequest)
-        }
-        (Some(authority), _) | (None, Some(authority)) if !authority.is_empty() => {
-            Ok(authority.into())
-        }
-        _ => Err(Reason::MalformedRequest),
-    }
-}
-
-/// The host alone: without port and final dot, in lower case.
-fn host(authority: &str) -> Cow<'_, str> {
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
-        _ => authority,
-    };
-    let host = host.strip_suffix('.').unwrap_or(host);
-    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        host.to_ascii_lowercase().into()
-    } else {
-        host.into()
     }
 }

@@ -38,7 +38,9 @@ pub mod token;
 pub mod upstream;
 
 mod answer;
+mod authority;
 pub mod body;
+mod rules;
 pub mod snapshot;
 pub mod stream;
 

@@ -22,7 +22,8 @@ use crate::server::Workers;
 use crate::server::drain::{self, Stop};
 use crate::server::listener::{Listener, Unbound};
 use crate::snapshot::{Shared, Snapshot};
-use crate::telemetry::metrics::{Metrics, Registries};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::scrape::Registries;
 use crate::telemetry::start_logging;
 use crate::token::cache::{SWEEP_INTERVAL, TokenCache};
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, StatusCode, Uri};
 
-use super::metrics::{Open, RouteMetrics};
+use super::handles::{Open, RouteMetrics};
 use crate::clock;
 use crate::refusal::{Reason, Refusal, Side};
 use crate::upstream::tunnel::End;

@@ -1,7 +1,9 @@
 //! What does the gate say about itself? Logs as JSON lines, and metrics.
 
 pub mod exchange;
+pub mod handles;
 pub mod metrics;
+pub mod scrape;
 
 use std::io;
 

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::connect::{Sender, Upstream};
 use crate::clock;
-use crate::telemetry::metrics::UpstreamFault;
+use crate::telemetry::handles::UpstreamFault;
 
 /// What a client sends as a body, and how far it has come; tells a slow client from a slow
 /// upstream.

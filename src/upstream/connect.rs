@@ -17,7 +17,7 @@ use super::body::RequestBody;
 use super::{Endpoint, UpstreamSpec};
 use crate::refusal::{Reason, Refusal};
 use crate::stream::Stream;
-use crate::telemetry::metrics::{UpstreamFault, UpstreamMetrics};
+use crate::telemetry::handles::{UpstreamFault, UpstreamMetrics};
 
 /// A connection on which one request may be sent.
 pub(crate) type Sender = SendRequest<RequestBody>;

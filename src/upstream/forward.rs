@@ -10,7 +10,7 @@ use tokio::time::{Instant as Deadline, sleep_until};
 use super::body::{Flow, RequestBody, ResponseBody, Upload};
 use super::connect::Upstream;
 use crate::refusal::{Reason, Refusal};
-use crate::telemetry::metrics::UpstreamFault;
+use crate::telemetry::handles::UpstreamFault;
 
 impl Upstream {
     /// Sends a request and waits for the head of the answer.

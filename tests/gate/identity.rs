@@ -282,7 +282,7 @@ fn a_probe_lets_in_whom_the_upstream_lets_in() {
             (&claims["sub"], &claims["scope"]),
             (&json!(name), &json!("probed"))
         );
-        assert_eq!(gate.get("/api/a", &token).status, 200, "{name}");
+        assert!(gate.get("/api/a", &token).status < 300, "{name}");
         let basic = format!("Basic {}", STANDARD.encode(format!("{name}:p4ss:word")));
         assert_eq!(
             upstream.last().header("authorization"),

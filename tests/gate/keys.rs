@@ -1,5 +1,7 @@
 //! Every algorithm signs and verifies; keys rotate without a log-out and end at once.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use rcgen::{
     KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256,
@@ -34,8 +36,19 @@ fn pairs() -> Vec<(Algorithm, &'static str, KeyPair)> {
     ]
 }
 
+/// The private key in PEM, an Ed25519 key as OpenSSL writes it: without its public half.
+fn private_pem(pair: &KeyPair) -> String {
+    if pair.algorithm() != &PKCS_ED25519 {
+        return pair.serialize_pem();
+    }
+    let mut der = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20".to_vec();
+    der.extend_from_slice(&pair.serialize_der()[16..48]);
+    let text = STANDARD.encode(der);
+    format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
+}
+
 fn encoding_key(name: &str, pair: &KeyPair) -> EncodingKey {
-    let pem = pair.serialize_pem();
+    let pem = private_pem(pair);
     let pem = pem.as_bytes();
     match name {
         "RS256" | "PS256" => EncodingKey::from_rsa_pem(pem).unwrap(),
@@ -61,7 +74,7 @@ fn every_asymmetric_algorithm_signs_logins_and_verifies_them() {
         let key = format!("keys: [ {{ id: new, algorithm: {name}, private_key_file: key.pem }} ]");
         let gate = Builder::standard(upstream.address, ROUTES)
             .edit(KEYS, &key)
-            .file("key.pem", pair.serialize_pem())
+            .file("key.pem", private_pem(&pair))
             .start();
         assert_signs(&gate, name, "new");
         // The old trick: the public key, which everyone has, as an HMAC secret.
@@ -77,6 +90,20 @@ fn every_asymmetric_algorithm_signs_logins_and_verifies_them() {
             }
         }
     }
+}
+
+#[test]
+fn an_ed25519_key_with_its_public_half_signs_too() {
+    // RFC 8410 section 7 shows both forms.
+    let pair = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+    let gate = Builder::standard(Upstream::start().address, ROUTES)
+        .edit(
+            KEYS,
+            "keys: [ { id: e, algorithm: EdDSA, private_key_file: key.pem } ]",
+        )
+        .file("key.pem", pair.serialize_pem())
+        .start();
+    assert_signs(&gate, "EdDSA", "e");
 }
 
 #[test]

@@ -31,3 +31,9 @@ pub(crate) fn unix_now() -> u64 {
         .unwrap()
         .as_secs()
 }
+
+/// The rows of a table in text: cells between `|`, trimmed; empty lines do not count.
+pub(crate) fn rows(table: &str) -> impl Iterator<Item = Vec<&str>> {
+    let lines = table.lines().filter(|line| !line.trim().is_empty());
+    lines.map(|line| line.split('|').map(str::trim).collect())
+}

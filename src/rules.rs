@@ -1,0 +1,68 @@
+//! What does one worker keep for the rules in force? Connections to upstreams, and handles to
+//! metrics.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::refusal::{Reason, Refusal};
+use crate::route::Route;
+use crate::snapshot::Snapshot;
+use crate::telemetry::handles::RouteMetrics;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::connect::Upstream;
+
+/// Under which name an exchange is counted.
+#[derive(Clone, Debug)]
+pub(crate) struct Label {
+    pub(crate) metrics: Rc<RouteMetrics>,
+    pub(crate) name: Rc<str>,
+}
+
+/// The rules in force, with what this worker keeps for them.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) upstreams: Vec<Rc<Upstream>>,
+    /// For the gate's own endpoints.
+    pub(crate) endpoints: Label,
+    /// For requests that no route takes.
+    pub(crate) nowhere: Label,
+    routes: Vec<Label>,
+    upstream_names: Vec<Rc<str>>,
+}
+
+impl Rules {
+    pub(crate) fn new(snapshot: Arc<Snapshot>, metrics: &Metrics) -> Self {
+        let label = |name: &str| Label {
+            metrics: Rc::new(metrics.route(name)),
+            name: name.into(),
+        };
+        let specs = &snapshot.upstreams;
+        let upstream = |spec| Upstream::new(Arc::clone(spec), metrics.upstream(&spec.name));
+        Self {
+            upstreams: specs.iter().map(upstream).collect(),
+            upstream_names: specs.iter().map(|spec| Rc::from(&*spec.name)).collect(),
+            routes: snapshot
+                .routes
+                .all()
+                .iter()
+                .map(|route| label(&route.name))
+                .collect(),
+            endpoints: label("(endpoint)"),
+            nowhere: label("(none)"),
+            snapshot,
+        }
+    }
+
+    /// Under which name exchanges on this route are counted.
+    pub(crate) fn label(&self, route: &Route) -> &Label {
+        self.routes.get(route.index).unwrap_or(&self.nowhere)
+    }
+
+    /// The route's upstream, and its name for the log.
+    pub(crate) fn upstream(&self, route: &Route) -> Result<(&Rc<Upstream>, &Rc<str>), Refusal> {
+        let upstream = self.upstreams.get(route.upstream);
+        let found = upstream.zip(self.upstream_names.get(route.upstream));
+        found.ok_or_else(|| Refusal::with_cause(Reason::Internal, "the route's upstream is gone"))
+    }
+}
