@@ -72,6 +72,7 @@ pub fn start_logging(config: &LogConfig) -> WorkerGuard {
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
+        .with_target(false)
         .with_current_span(false)
         .with_span_list(false)
         .with_env_filter(filter)

@@ -9,6 +9,7 @@
     reason = "a test stops here; it has its own clock and files"
 )]
 
+mod acceptance;
 mod cache;
 mod clients;
 mod commands;
@@ -22,6 +23,7 @@ mod identity;
 mod keys;
 mod memphis;
 mod messages;
+mod metrics;
 mod path;
 mod routes;
 mod streaming;
