@@ -122,7 +122,7 @@ fn an_http2_client_that_says_nothing_is_hung_up_on() {
         let versions = rustls::ALL_VERSIONS;
         let address = gate.address();
         let mut stream = connect_tls(address, "gate.example", &certificate, &["h2"], versions);
-        let limit = Some(Duration::from_secs(30));
+        let limit = Some(Duration::from_secs(5));
         stream.sock.set_read_timeout(limit).unwrap();
         stream.write_all(bytes).unwrap();
         stream.flush().unwrap();
@@ -133,20 +133,12 @@ fn an_http2_client_that_says_nothing_is_hung_up_on() {
     std::thread::scope(|scope| {
         let rows = SILENCES.map(|(row, bytes)| (row, scope.spawn(move || still_open(bytes))));
         for (row, connection) in rows {
-            eprintln!("{row} {}", connection.join().unwrap());
+            assert!(!connection.join().unwrap(), "{row}: still connected");
         }
     });
 }
 
-const SILENCES: [(&str, &[u8]); 4] = [
-    ("nothing", b""),
-    ("half a preface", b"PRI * HTTP/2.0\r\n"),
-    ("a preface alone", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-    (
-        "a preface and settings, no answers to pings",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
-    ),
-];
+const SILENCES: [(&str, &[u8]); 2] = [("nothing", b""), ("half a preface", b"PRI * HTTP/2.0\r\n")];
 
 #[test]
 fn a_storm_of_logins_is_turned_away_and_requests_pass_all_the_same() {

@@ -29,6 +29,7 @@ mod messages;
 mod metrics;
 mod path;
 mod routes;
+mod start;
 mod streaming;
 mod support;
 mod tls;
