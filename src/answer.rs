@@ -48,7 +48,9 @@ impl Voice {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) && !is_endpoint {
+        let is_challenge =
+            status == StatusCode::UNAUTHORIZED || refusal.reason.bearer_error().is_some();
+        if is_challenge && !is_endpoint {
             headers.extend(challenge(refusal).map(|value| (WWW_AUTHENTICATE, value)));
         }
         response

@@ -1,46 +1,78 @@
 //! Which host was asked for? One, or the request is refused.
 
 use std::borrow::Cow;
+use std::net::Ipv6Addr;
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{Method, request};
 
 use crate::refusal::Reason;
 
-/// The host and port asked for. What could be read as two requests or two hosts is refused.
+/// The host and port asked for. What could be read as two requests, two bodies or two hosts is
+/// refused (RFC 9112 sections 3.2 and 6.1).
 pub(crate) fn authority(head: &request::Parts) -> Result<Cow<'_, str>, Reason> {
-    if head.headers.contains_key(TRANSFER_ENCODING) && head.headers.contains_key(CONTENT_LENGTH) {
-        return Err(Reason::MalformedRequest);
-    }
-    if head.method == Method::CONNECT || head.method == Method::TRACE {
-        return Err(Reason::MalformedRequest);
-    }
+    judge_framing(head)?;
     let mut hosts = head.headers.get_all(HOST).iter();
     let in_header = hosts
         .next()
         .map(|host| host.to_str().map_err(|_| Reason::MalformedRequest));
     let in_header = in_header.transpose()?;
     let in_target = head.uri.authority().map(http::uri::Authority::as_str);
-    if hosts.next().is_some() || in_target.is_some_and(|target| target.contains('@')) {
+    if hosts.next().is_some() {
         return Err(Reason::MalformedRequest);
     }
-    match (in_target, in_header) {
-        (Some(target), Some(host)) if !target.eq_ignore_ascii_case(host) => {
-            Err(Reason::MalformedRequest)
-        }
-        (Some(authority), _) | (None, Some(authority)) if !authority.is_empty() => {
-            Ok(authority.into())
-        }
-        _ => Err(Reason::MalformedRequest),
+    let authority = match (in_target, in_header) {
+        (Some(target), Some(host)) if !target.eq_ignore_ascii_case(host) => None,
+        (Some(authority), _) | (None, Some(authority)) => Some(authority),
+        (None, None) => None,
+    };
+    let authority = authority.filter(|authority| is_authority(authority));
+    authority.map(Cow::from).ok_or(Reason::MalformedRequest)
+}
+
+/// Refuses what another parser could frame in another way.
+fn judge_framing(head: &request::Parts) -> Result<(), Reason> {
+    if head.method == Method::CONNECT || head.method == Method::TRACE {
+        return Err(Reason::MalformedRequest);
     }
+    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else {
+        return Ok(());
+    };
+    let is_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if !is_chunked || codings.next().is_some() || head.headers.contains_key(CONTENT_LENGTH) {
+        return Err(Reason::MalformedRequest);
+    }
+    Ok(())
+}
+
+/// Whether this is a host name or address with an optional port, and nothing that another parser
+/// could cut elsewhere.
+fn is_authority(authority: &str) -> bool {
+    let (host, port) = split_port(authority);
+    let is_port = port.bytes().all(|digit| digit.is_ascii_digit());
+    let is_host = match host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+    {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => host
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)),
+    };
+    is_port && is_host && !host.is_empty()
+}
+
+fn split_port(authority: &str) -> (&str, &str) {
+    if authority.ends_with(']') {
+        return (authority, "");
+    }
+    authority.rsplit_once(':').unwrap_or((authority, ""))
 }
 
 /// The host alone: without port and final dot, in lower case.
 pub(crate) fn host(authority: &str) -> Cow<'_, str> {
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
-        _ => authority,
-    };
+    let (host, _) = split_port(authority);
     let host = host.strip_suffix('.').unwrap_or(host);
     if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
         host.to_ascii_lowercase().into()

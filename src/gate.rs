@@ -197,9 +197,10 @@ impl Gate {
         head: &request::Parts,
     ) -> Result<(Permit, Option<String>), Refusal> {
         let query = head.uri.query();
+        walk.is_token_in_query =
+            query.is_some_and(|query| credential::is_in_query(query, &route.token));
         if let Policy::Public = route.policy {
             let remaining = query.and_then(|query| credential::strip_query(query, &route.token));
-            walk.is_token_in_query = remaining.is_some();
             return Ok((policy::authorize(&route.policy, None)?, remaining));
         }
         let metrics = walk.exchange.route_metrics();
@@ -216,7 +217,6 @@ impl Gate {
             Some(token) => self.authenticate(rules, token),
         };
         judged(location, principal.as_ref().err().copied());
-        walk.is_token_in_query = location == Location::Query;
         let principal = principal?;
         walk.exchange.authenticated(Rc::clone(&principal));
         let permit = policy::authorize(&route.policy, Some(principal));
@@ -347,7 +347,10 @@ impl Walk {
             Answer::Own(self.voice.refuse(&refusal))
         });
         let mut response = match answer {
-            Answer::Own(response) => response.map(GateBody::own),
+            Answer::Own(mut response) => {
+                respond::hush(response.headers_mut());
+                response.map(GateBody::own)
+            }
             Answer::Upstream(response) => response.map(GateBody::upstream),
             Answer::Tunnel(response, downstream, expires) => {
                 return self.end_in_tunnel(response, downstream, expires);
@@ -361,7 +364,7 @@ impl Walk {
 
     fn finish_headers(&self, headers: &mut http::HeaderMap) {
         headers.insert(X_REQUEST_ID, self.exchange.request_id().clone());
-        if self.is_token_in_query || matches!(self.voice, Voice::Endpoint(..)) {
+        if self.is_token_in_query {
             respond::hush(headers);
         }
         if self.is_cross_origin && self.voice.cross_origin() == CrossOrigin::Any {

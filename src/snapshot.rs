@@ -75,8 +75,8 @@ impl Snapshot {
         if !(0.0..=1.0).contains(&config.log.access_sample) {
             problems.add("log.access_sample", "must be between 0 and 1");
         }
+        let mounts = Mounts::build(&config.login, &config.tokens.lifetimes(), problems);
         let tokens = tokens?;
-        let mounts = Mounts::build(&config.login, &tokens.lifetimes, problems);
         let wants_login =
             |credential: &UpstreamCredential| matches!(credential, UpstreamCredential::Login);
         let seals_logins = providers.need_login()

@@ -84,14 +84,15 @@ pub(crate) trait IdentityProvider {
         means: &Means<'_>,
     ) -> Result<Option<Principal>, Refusal>;
 
-    /// Judges whether an account of this provider is still as it was in `state`.
+    /// Judges whether an account of this provider is still as it was in `state`. Nothing if it is
+    /// not this provider's.
     async fn renew(
         &self,
         subject: &str,
         state: &str,
         login: Option<UpstreamLogin>,
         means: &Means<'_>,
-    ) -> Result<Principal, Refusal>;
+    ) -> Result<Option<Principal>, Refusal>;
 }
 
 /// The registry of provider kinds.
@@ -188,10 +189,16 @@ impl Providers {
         means: &Means<'_>,
     ) -> Result<Principal, Refusal> {
         let (kind, state) = account.split_once(':').ok_or(Reason::BadCredentials)?;
-        let provider = self.0.iter().find(|provider| provider.kind() == kind);
-        match provider.ok_or(Reason::BadCredentials)? {
-            Provider::UpstreamProbe(probe) => probe.renew(subject, state, login, means).await,
-            Provider::UsersFile(file) => file.renew(subject, state, login, means).await,
+        for provider in self.0.iter().filter(|provider| provider.kind() == kind) {
+            let login = login.clone();
+            let principal = match provider {
+                Provider::UpstreamProbe(probe) => probe.renew(subject, state, login, means).await?,
+                Provider::UsersFile(file) => file.renew(subject, state, login, means).await?,
+            };
+            if let Some(principal) = principal {
+                return Ok(principal);
+            }
         }
+        Err(Reason::BadCredentials.into())
     }
 }

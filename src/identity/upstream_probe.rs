@@ -67,10 +67,14 @@ impl UpstreamProbeConfig {
 }
 
 impl UpstreamProbe {
-    async fn ask(&self, login: UpstreamLogin, means: &Means<'_>) -> Result<Principal, Refusal> {
+    async fn ask(
+        &self,
+        login: UpstreamLogin,
+        means: &Means<'_>,
+    ) -> Result<Option<Principal>, Refusal> {
         // Such a name would be read as another, with a part of it in the password.
         if login.username.is_empty() || login.username.contains(':') {
-            return Err(Reason::BadCredentials.into());
+            return Ok(None);
         }
         let gone = || Refusal::with_cause(Reason::Internal, "the probe's upstream is gone");
         let upstream = means.upstreams.get(self.upstream).ok_or_else(gone)?;
@@ -90,23 +94,26 @@ impl UpstreamProbe {
             response.status(),
             clock::now().saturating_duration_since(now),
         );
-        self.judge(&response)?;
+        if !self.accepts(&response)? {
+            return Ok(None);
+        }
         drain(response).await;
-        Ok(Principal {
+        Ok(Some(Principal {
             subject: login.username.clone(),
             scopes: self.scopes.clone(),
-            account: format!("{}:", Self::KIND),
+            account: format!("{}:{}", Self::KIND, upstream.name()),
             login,
-        })
+        }))
     }
 
-    fn judge(&self, response: &Response<ResponseBody>) -> Result<(), Refusal> {
+    /// Whether the answer means that the credentials are good.
+    fn accepts(&self, response: &Response<ResponseBody>) -> Result<bool, Refusal> {
         let status = response.status();
         let is_redirect = status.is_redirection() && response.headers().contains_key(LOCATION);
         if status.is_success() {
-            Ok(())
+            Ok(true)
         } else if matches!(status.as_u16(), 401 | 403) || is_redirect {
-            Err(Reason::BadCredentials.into())
+            Ok(false)
         } else {
             let cause = format!(
                 "the upstream probe at {} answered {status}",
@@ -142,18 +149,22 @@ impl IdentityProvider for UpstreamProbe {
     ) -> Result<Option<Principal>, Refusal> {
         let username = attempt.identifier.clone();
         let password = Secret::new(attempt.secret.expose().clone());
-        self.ask(UpstreamLogin { username, password }, means)
-            .await
-            .map(Some)
+        self.ask(UpstreamLogin { username, password }, means).await
     }
 
     async fn renew(
         &self,
         _: &str,
-        _: &str,
+        state: &str,
         login: Option<UpstreamLogin>,
         means: &Means<'_>,
-    ) -> Result<Principal, Refusal> {
-        self.ask(login.ok_or(Reason::BadCredentials)?, means).await
+    ) -> Result<Option<Principal>, Refusal> {
+        let upstream = means.upstreams.get(self.upstream);
+        match login {
+            Some(login) if upstream.is_some_and(|upstream| upstream.name() == state) => {
+                self.ask(login, means).await
+            }
+            _ => Ok(None),
+        }
     }
 }

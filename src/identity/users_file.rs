@@ -93,8 +93,10 @@ impl UsersFile {
         let connection_token = parse_hash("connection_token_hash", config.connection_token_hash);
         self.decoys
             .extend(password.iter().chain(&connection_token).cloned());
-        if config.name.is_empty() {
-            problems.add(format_args!("{at}.name"), "must not be empty");
+        if config.name.is_empty() || config.name.contains(':') {
+            let text =
+                "must not be empty, nor contain `:`, where Basic splits (RFC 7617 section 2)";
+            problems.add(format_args!("{at}.name"), text);
         }
         let email = config.email.map(|email| email.to_lowercase());
         for identifier in [Some(config.name.clone()), email].into_iter().flatten() {
@@ -166,13 +168,11 @@ impl IdentityProvider for UsersFile {
         state: &str,
         login: Option<UpstreamLogin>,
         _: &Means<'_>,
-    ) -> Result<Principal, Refusal> {
-        let user = self
-            .find(subject)
-            .filter(|user| user.name == subject && user.state() == state);
-        let user = user.ok_or(Reason::BadCredentials)?;
+    ) -> Result<Option<Principal>, Refusal> {
+        let user = self.find(subject);
+        let user = user.filter(|user| user.name == subject && user.state() == state);
         let password = login.map_or_else(Secret::default, |login| login.password);
-        Ok(user.principal(password))
+        Ok(user.map(|user| user.principal(password)))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use schemars::JsonSchema;
@@ -273,6 +274,13 @@ impl KeyConfig {
             _ => EncodingKey::from_ed_pem(pem),
         }
         .map_err(|error| error.to_string())?;
+        if self.algorithm == KeyAlgorithm::EdDSA {
+            // The library takes no key that carries its public half (RFC 8410 section 7).
+            let pair = Ed25519KeyPair::from_pkcs8(signing.as_bytes());
+            let pair = pair.map_err(|error| error.to_string())?;
+            let verifying = DecodingKey::from_ed_der(pair.public_key().as_ref());
+            return Ok((verifying, Some(signing)));
+        }
         let jwk = Jwk::from_encoding_key(&signing, self.algorithm.library())
             .map_err(|error| error.to_string())?;
         self.algorithm.check(&jwk)?;

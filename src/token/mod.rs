@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::config::files::Files;
 use crate::config::problem::Problems;
@@ -112,7 +112,11 @@ pub struct Claims {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iat: Option<u64>,
     /// Not before this time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub nbf: Option<u64>,
     /// Not at or after this time. Required.
     pub exp: u64,
@@ -129,6 +133,11 @@ pub struct Claims {
     /// changes it, and so ends the chain of refreshes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acct: Option<String>,
+}
+
+/// A claim that is there has a value: `null` is ill-typed, not absent.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    u64::deserialize(deserializer).map(Some)
 }
 
 /// `aud`: one name or several (RFC 7519 section 4.1.3).
@@ -229,6 +238,17 @@ impl Lifetimes {
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
 
 impl TokensConfig {
+    /// How long tokens live where a login entry does not say otherwise.
+    #[must_use]
+    pub const fn lifetimes(&self) -> Lifetimes {
+        Lifetimes {
+            access: self.access_ttl.0,
+            refresh: self.refresh_ttl.0,
+            max_access: self.max_access_ttl.0,
+            max_refresh: self.max_refresh_ttl.0,
+        }
+    }
+
     /// Reads keys and checks the rules; notes every problem.
     #[must_use]
     pub fn build(&self, files: &Files, problems: &mut Problems) -> Option<Tokens> {
@@ -237,18 +257,20 @@ impl TokensConfig {
             let key = problems.take("tokens.seal_key_file", files.read_secret(path))?;
             problems.take("tokens.seal_key_file", Sealer::from_secret(key.expose()))
         });
-        let lifetimes = Lifetimes {
-            access: self.access_ttl.0,
-            refresh: self.refresh_ttl.0,
-            max_access: self.max_access_ttl.0,
-            max_refresh: self.max_refresh_ttl.0,
-        };
+        let lifetimes = self.lifetimes();
         lifetimes.check("tokens", problems);
         if self.leeway.0 > MAX_LEEWAY {
             problems.add("tokens.leeway", "must be at most 5m");
         }
         if self.issuer.0.is_empty() {
             problems.add("tokens.issuer", "must not be empty");
+        }
+        if self
+            .audience
+            .as_ref()
+            .is_some_and(|audience| audience.0.is_empty())
+        {
+            problems.add("tokens.audience", "must not be empty");
         }
         Some(Tokens {
             issuer: self.issuer.0.clone(),

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::config::secret::Secret;
 
 /// A username and password for the upstream.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct UpstreamLogin {
     /// The name; has no `:` (RFC 7617 section 2).
     pub username: String,

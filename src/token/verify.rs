@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 
 use super::{Claims, TokenType, Tokens};
 use crate::clock::UnixTime;
@@ -102,7 +102,7 @@ pub fn verify(
     let (message, signature) = token.rsplit_once('.').ok_or(Reason::MalformedToken)?;
     let (header, payload) = message.split_once('.').ok_or(Reason::MalformedToken)?;
     let header: Header = decode_part(header)?;
-    if header.crit.is_some() || header.b64.is_some() {
+    if header.crit.0 || header.b64.0 {
         // RFC 7515 section 4.1.11: extensions that are not understood must be refused.
         return Err(Reason::MalformedToken);
     }
@@ -148,8 +148,20 @@ struct Header {
     alg: String,
     kid: Option<String>,
     typ: Option<String>,
-    crit: Option<IgnoredAny>,
-    b64: Option<IgnoredAny>,
+    #[serde(default)]
+    crit: Presence,
+    #[serde(default)]
+    b64: Presence,
+}
+
+/// Whether a parameter is there, whatever its value.
+#[derive(Default)]
+struct Presence(bool);
+
+impl<'de> Deserialize<'de> for Presence {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self(true))
+    }
 }
 
 /// Decodes strict base64url and strict JSON: no padding, no trailing bits, no repeated claims.

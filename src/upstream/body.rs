@@ -106,7 +106,9 @@ impl Body for RequestBody {
         let Some(body) = body.as_mut() else {
             return Poll::Ready(None);
         };
-        let polled = Pin::new(body).poll_frame(context);
+        let polled = Pin::new(body)
+            .poll_frame(context)
+            .map_ok(without_forgeable_trailers);
         upload.flow.set(match &polled {
             Poll::Pending => Flow::Downstream,
             Poll::Ready(Some(Err(_))) => Flow::Broken,
@@ -132,6 +134,17 @@ impl Body for RequestBody {
             .borrow()
             .as_ref()
             .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+/// Trailers are headers to some back ends: what must not come as the one must not as the other.
+fn without_forgeable_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            super::translate::remove_forgeable(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
     }
 }
 

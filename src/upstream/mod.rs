@@ -172,8 +172,14 @@ impl Endpoint {
     }
 
     fn parse(url: &str) -> Result<Self, String> {
+        // Never repeats what may hold a password.
+        let shown = if url.contains('@') {
+            "(not shown)"
+        } else {
+            url
+        };
         let wrong =
-            |what: &str| format!("`{url}` {what}; write http://host:port or https://host:port");
+            |what: &str| format!("`{shown}` {what}; write http://host:port or https://host:port");
         let uri = url.parse::<Uri>().map_err(|_| wrong("is not a URL"))?;
         let is_tls = match uri.scheme_str() {
             Some("http") => false,

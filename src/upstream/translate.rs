@@ -145,7 +145,7 @@ const HOP_BY_HOP: [&str; 3] = ["keep-alive", "proxy-connection", "http2-settings
 
 /// Removes every credential and every header by which a back end could be told who asks or what
 /// was asked, in every spelling that it could fold together.
-fn remove_forgeable(headers: &mut HeaderMap) {
+pub(super) fn remove_forgeable(headers: &mut HeaderMap) {
     let forged: Vec<HeaderName> = headers
         .keys()
         .filter(|name| is_forgeable(name.as_str()))
@@ -168,15 +168,17 @@ pub fn is_forgeable(name: &str) -> bool {
             .any(|prefix| name.starts_with(prefix))
 }
 
-const FORGEABLE: [&str; 30] = [
+const FORGEABLE: [&str; 35] = [
     "authorization",
-    "client-ip",
     "cf-connecting-ip",
+    "client-ip",
     "fastly-client-ip",
     "forwarded",
+    "proxy",
     "proxy-authorization",
     "remote-addr",
     "remote-user",
+    "ssl-client-cert",
     "true-client-ip",
     "x-access-token",
     "x-api-key",
@@ -184,6 +186,7 @@ const FORGEABLE: [&str; 30] = [
     "x-authenticated-user",
     "x-authenticated-userid",
     "x-authorization",
+    "x-client-cert",
     "x-client-ip",
     "x-cluster-client-ip",
     "x-http-method",
@@ -197,14 +200,20 @@ const FORGEABLE: [&str; 30] = [
     "x-real-ip",
     "x-request-id",
     "x-rewrite-url",
+    "x-ssl-client-cert",
     "x-user",
     "x-username",
+    "x-webauth-user",
 ];
 
-const FORGEABLE_PREFIXES: [&str; 6] = [
+const FORGEABLE_PREFIXES: [&str; 10] = [
+    "x-amzn-oidc-",
     "x-auth-request-",
+    "x-consumer-",
     "x-envoy-",
     "x-forwarded",
+    "x-goog-iap-",
+    "x-ms-client-principal",
     "x-remote-",
     "x-tollgate-",
     "x-user-",

@@ -1,14 +1,14 @@
 //! What happens when it is the client that stalls, leaves or comes in masses?
 
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::client::{connect, read_response};
-use crate::support::gate::{Builder, Gate, claims, sign};
+use crate::support::client::{connect, connect_tls, read_response};
+use crate::support::gate::{Builder, Gate, claims, self_signed, sign};
 use crate::support::raw::{accepting, read_head, read_rest};
 use crate::support::upstream::Upstream;
 
@@ -109,26 +109,74 @@ fn a_head_that_never_ends_is_hung_up_on() {
 }
 
 #[test]
+fn an_http2_client_that_says_nothing_is_hung_up_on() {
+    let (certificate, key) = self_signed(&["gate.example"]);
+    let upstream = Upstream::start();
+    let limits = "limits: { header_timeout: 300ms }";
+    let gate = Builder::with_extra(upstream.address, ROUTES, limits)
+        .line("listeners:", "listeners: [ { address: \"127.0.0.1:0\", tls: { certificate: a.crt, private_key: a.key } } ]")
+        .file("a.crt", &certificate)
+        .file("a.key", key)
+        .start();
+    let still_open = |bytes: &[u8]| {
+        let versions = rustls::ALL_VERSIONS;
+        let address = gate.address();
+        let mut stream = connect_tls(address, "gate.example", &certificate, &["h2"], versions);
+        let limit = Some(Duration::from_secs(30));
+        stream.sock.set_read_timeout(limit).unwrap();
+        stream.write_all(bytes).unwrap();
+        stream.flush().unwrap();
+        // The certificate's tickets and the gate's own frames come first, then the end.
+        let end = stream.read_to_end(&mut Vec::new());
+        end.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    };
+    std::thread::scope(|scope| {
+        let rows = SILENCES.map(|(row, bytes)| (row, scope.spawn(move || still_open(bytes))));
+        for (row, connection) in rows {
+            eprintln!("{row} {}", connection.join().unwrap());
+        }
+    });
+}
+
+const SILENCES: [(&str, &[u8]); 4] = [
+    ("nothing", b""),
+    ("half a preface", b"PRI * HTTP/2.0\r\n"),
+    ("a preface alone", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    (
+        "a preface and settings, no answers to pings",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+    ),
+];
+
+#[test]
 fn a_storm_of_logins_is_turned_away_and_requests_pass_all_the_same() {
     let upstream = Upstream::start();
     let limits = "limits: { hashing_threads: 1, hashing_queue: 2 }";
     let gate = Builder::with_extra(upstream.address, ROUTES, limits).start();
     let token = sign(&claims());
-    let mut statuses = Vec::new();
+    let statuses = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        let logins: Vec<_> = (0..32).map(|_| scope.spawn(|| log_in(&gate))).collect();
+        for _ in 0..32 {
+            scope.spawn(|| {
+                let status = log_in(&gate);
+                statuses.lock().unwrap().push(status);
+            });
+        }
         for _ in 0..20 {
             assert_eq!(gate.get("/api/x", &token).status, 200);
         }
-        statuses.extend(logins.into_iter().map(|login| login.join().unwrap()));
     });
-    let count = |status| statuses.iter().filter(|held| **held == status).count();
+    let statuses = statuses.into_inner().unwrap();
+    let count = |status| {
+        let held = statuses.iter().filter(|held| **held == status);
+        u32::try_from(held.count()).unwrap()
+    };
     assert!(count(503) > 0, "{statuses:?}");
     assert!(count(200) > 0, "{statuses:?}");
     assert_eq!(count(200) + count(503), 32, "{statuses:?}");
     let refused =
         "tollgate_logins_total{dialect=\"memphis\",reason=\"overloaded\",result=\"refused\"}";
-    assert_eq!(gate.metric(refused) as usize, count(503));
+    gate.wait_for_metric(refused, f64::from(count(503)));
     assert_eq!(log_in(&gate), 200);
 }
 

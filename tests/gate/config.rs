@@ -108,8 +108,8 @@ a refresh over the longest | audience: gate   | refresh_ttl: 31days             
 no life                 | audience: gate      | access_ttl: 0s                              | tokens.access_ttl
 a leeway that undoes exp | audience: gate     | leeway: 1h                                  | tokens.leeway
 an empty issuer         | issuer: tollgate    | issuer: ''                                  | tokens.issuer
-an empty audience       | audience: gate      | audience: ''                                | tokens.audience
 a weak seal             | seal_key_file: seal | seal_key_file: weak                         | tokens.seal_key_file | 32
+an empty audience       | audience: gate      | audience: ''                                | tokens.audience
 "#;
 
 const PLACES: &str = r#"
@@ -125,7 +125,6 @@ no workers                | workers: 2          | workers: 0                    
 no endpoint               | "http://127.0.0.1:9" |                                          | upstreams.app.endpoints
 an endpoint with a path   | http://127.0.0.1:9  | http://127.0.0.1:9/x                      | upstreams.app.endpoints[0]
 another scheme            | http://127.0.0.1:9  | ftp://127.0.0.1:9                         | upstreams.app.endpoints[0]
-an endpoint's password    | http://127.0.0.1:9  | http://u:hunter2@127.0.0.1:9              | upstreams.app.endpoints[0]
 a missing authority       | response_timeout: 5s | ca_file: nowhere                         | upstreams.app.ca_file
 nobody to log in          | { users_file: users.yaml } |                                    | identity
 a missing users file      | users.yaml          | nowhere                                   | identity[0].users_file | nowhere
@@ -140,6 +139,8 @@ a bad prefix              | dialect: memphis    | dialect: memphis, prefix: x/  
 the same login twice      | { dialect: memphis } | { dialect: memphis }, { dialect: memphis } | login[1]
 a login's life            | dialect: memphis    | dialect: memphis, access_ttl: 48h         | login[0].access_ttl
 a share over one          | workers: 2          | log: { access_sample: 2.0 }               | log.access_sample
+a name that Basic splits  | users.yaml          | users-colon.yaml                          | identity[0].users_file | `:`
+an endpoint's password    | http://127.0.0.1:9  | http://u:hunter2@127.0.0.1:9              | upstreams.app.endpoints[0]
 "#;
 
 fn standard() -> Builder {
@@ -164,6 +165,7 @@ fn standard() -> Builder {
             "users: [ { name: a, password_hash: hunter2 } ]\n",
         )
         .file("users-twice.yaml", "users: [ { name: a }, { name: a } ]\n")
+        .file("users-colon.yaml", "users: [ { name: 'a:b' } ]\n")
         .file("per-user.yaml", "root: hunter2\n")
         .file(
             "per-user-list.yaml",

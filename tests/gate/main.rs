@@ -10,6 +10,7 @@
 )]
 
 mod acceptance;
+mod access_log;
 mod cache;
 mod clients;
 mod commands;
@@ -19,8 +20,10 @@ mod cross_origin;
 mod faults;
 mod framing;
 mod headers;
+mod house;
 mod identity;
 mod keys;
+mod lifecycle;
 mod memphis;
 mod messages;
 mod metrics;

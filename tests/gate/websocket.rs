@@ -25,6 +25,7 @@ const ROUTES: &str = "
 ";
 
 /// An upstream that echoes WebSocket messages and speaks `v2.mqtt` if asked to.
+#[expect(clippy::result_large_err, reason = "the library asks for this type")]
 fn echo() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let heads = Arc::new(Mutex::new(Vec::new()));
     let record = Arc::clone(&heads);

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 
 use super::client::{self, Response};
-use super::{unix_now, wait_for};
+pub(crate) use super::tokens::{claims, sign, sign_as};
+use super::wait_for;
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_tollgate");
@@ -378,26 +378,4 @@ impl Drop for Gate {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The claims of a good access token for [`Builder::standard`].
-pub(crate) fn claims() -> Value {
-    let now = unix_now();
-    json!({
-        "iss": "tollgate", "aud": "gate", "sub": "root", "iat": now, "exp": now + 600,
-        "jti": format!("{:032x}", fastrand::u128(..)), "scope": "admin",
-    })
-}
-
-/// A token for [`Builder::standard`] with these claims, rightly signed.
-pub(crate) fn sign(claims: &Value) -> String {
-    sign_as("at+jwt", claims)
-}
-
-/// As [`sign`], with another `typ`.
-pub(crate) fn sign_as(typ: &str, claims: &Value) -> String {
-    let mut header = Header::new(Algorithm::HS256);
-    header.typ = Some(typ.to_owned());
-    header.kid = Some("k1".to_owned());
-    jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(SECRET)).unwrap()
 }

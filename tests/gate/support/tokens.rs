@@ -2,13 +2,36 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, EncodingKey};
-use serde_json::Value;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
 
-use super::gate::{SECRET, claims};
+use super::gate::SECRET;
+use super::unix_now;
 
 /// The header of a good access token for the standard config.
 pub(crate) const HEADER: &str = r#"{"alg":"HS256","kid":"k1","typ":"at+jwt"}"#;
+
+/// The claims of a good access token for the standard config.
+pub(crate) fn claims() -> Value {
+    let now = unix_now();
+    json!({
+        "iss": "tollgate", "aud": "gate", "sub": "root", "iat": now, "exp": now + 600,
+        "jti": format!("{:032x}", fastrand::u128(..)), "scope": "admin",
+    })
+}
+
+/// A token for the standard config with these claims, rightly signed.
+pub(crate) fn sign(claims: &Value) -> String {
+    sign_as("at+jwt", claims)
+}
+
+/// As [`sign`], with another `typ`.
+pub(crate) fn sign_as(typ: &str, claims: &Value) -> String {
+    let mut header = Header::new(Algorithm::HS256);
+    header.typ = Some(typ.to_owned());
+    header.kid = Some("k1".to_owned());
+    jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(SECRET)).unwrap()
+}
 
 /// A token of this header and payload, signed as HS256 under the standard config's key.
 pub(crate) fn forge(header: &str, payload: &str) -> String {

@@ -1,0 +1,226 @@
+//! Does the source keep the house's rules?
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Which of the crate's modules a file or folder may use; the longest row that fits counts. A new
+/// entry here is a new dependency in the architecture.
+const DEPENDENCIES: &str = "
+main      | cli
+lib       |
+cli       | admin clock config demo identity server snapshot telemetry token
+demo      | cli clock config identity telemetry
+admin     | config server snapshot telemetry
+server    | clock config gate refusal snapshot stream telemetry token
+
+gate      | answer authority body clock cors credential dialect endpoint identity refusal route rules server::LimitsConfig snapshot telemetry token upstream
+rules     | clock config refusal route snapshot telemetry upstream answer dialect
+endpoint  | clock config dialect identity refusal snapshot telemetry token upstream
+snapshot  | clock config dialect identity refusal route server::LimitsConfig token upstream
+
+answer    | dialect refusal upstream::translate::X_REQUEST_ID
+authority | refusal
+body      | refusal telemetry upstream
+cors      |
+
+route        | config dialect refusal token upstream
+route/path   | refusal
+route/policy | refusal token
+route/table  | refusal
+credential   | refusal route::TokenPlaces
+dialect      | config::problem config::secret config::value identity::Attempt identity::SecretKind refusal token::Lifetimes token::issue::TokenPair
+identity     | clock config refusal token upstream
+upstream     | clock config credential refusal route stream telemetry token
+token        | clock config refusal
+telemetry    | clock credential::Location refusal token::verify::VerifiedToken upstream::tunnel::End
+
+config          | admin dialect identity route server telemetry token upstream
+config/files    | config
+config/load     | config
+config/problem  |
+config/secret   |
+config/value    |
+clock           |
+refusal         |
+stream          |
+";
+
+#[test]
+fn dependencies_point_one_way() {
+    let rows = DEPENDENCIES.lines().filter_map(|line| line.split_once('|'));
+    let rows: Vec<_> = rows.map(|(who, whom)| (who.trim(), whom)).collect();
+    let mut wrong = Vec::new();
+    for (name, text) in sources() {
+        let place = name.trim_end_matches(".rs").trim_end_matches("/mod");
+        let fits = |who: &str| place == who || place.starts_with(&format!("{who}/"));
+        let row = rows
+            .iter()
+            .filter(|(who, _)| fits(who))
+            .max_by_key(|(who, _)| who.len());
+        let Some((who, allowed)) = row else {
+            wrong.push(format!("src/{name} has no row in the table"));
+            continue;
+        };
+        for used in used_modules(&text) {
+            let is_allowed =
+                |allowed: &str| used == allowed || used.starts_with(&format!("{allowed}::"));
+            let is_own = used.split("::").next() == who.split('/').next();
+            if !is_own && !allowed.split_whitespace().any(is_allowed) {
+                wrong.push(format!("src/{name} uses {used}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The paths below `crate::` that a file names outside of its tests, groups taken apart.
+fn used_modules(text: &str) -> Vec<String> {
+    let text = text
+        .split("#[cfg(test)]")
+        .next()
+        .unwrap()
+        .replace("tollgate::", "crate::");
+    let is_code = |line: &&str| !line.trim_start().starts_with("//");
+    let text: String = text
+        .lines()
+        .filter(is_code)
+        .flat_map(|line| [line, " "])
+        .collect();
+    let mut used = Vec::new();
+    for rest in text.split("crate::").skip(1) {
+        let stop = |letter: char| !letter.is_alphanumeric() && !"_:".contains(letter);
+        let (path, rest) = rest.split_at(rest.find(stop).unwrap_or(rest.len()));
+        let group = rest
+            .strip_prefix('{')
+            .and_then(|rest| rest.split('}').next());
+        match group {
+            None => used.push(path.to_owned()),
+            Some(group) => {
+                let names = group
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|name| !name.is_empty());
+                used.extend(names.map(|name| format!("{path}{}", name.split(' ').next().unwrap())));
+            }
+        }
+    }
+    for path in &mut used {
+        *path = path.trim_end_matches("::self").to_owned();
+    }
+    used
+}
+
+#[test]
+fn a_group_of_imports_is_taken_apart() {
+    let text = "use crate::a::{B, c::D as E};\nuse crate::{\n    f::G,\n    h,\n};\nlet x = crate::i::now();";
+    assert_eq!(
+        used_modules(text),
+        ["a::B", "a::c::D", "f::G", "h", "i::now"]
+    );
+}
+
+#[test]
+fn a_file_has_at_most_400_lines() {
+    for (name, text) in sources() {
+        let count = text.lines().count();
+        assert!(count <= 400, "src/{name} has {count} lines");
+    }
+}
+
+#[test]
+fn a_file_begins_with_the_question_that_it_answers() {
+    for (name, text) in sources() {
+        assert!(text.starts_with("//! "), "src/{name} has no module doc");
+    }
+}
+
+#[test]
+fn a_dialects_name_stands_only_in_its_file_the_registry_and_the_demo() {
+    let sources = sources();
+    let dialects = sources.iter().filter_map(|(name, _)| {
+        let name = name.strip_prefix("dialect/")?.strip_suffix(".rs")?;
+        (name != "mod").then_some(name)
+    });
+    let mut wrong = Vec::new();
+    for dialect in dialects {
+        for (name, text) in &sources {
+            let own = format!("dialect/{dialect}.rs");
+            if *name == own || name == "dialect/mod.rs" || name.starts_with("demo/") {
+                continue;
+            }
+            for (index, line) in text.lines().enumerate() {
+                if line.to_lowercase().contains(dialect) {
+                    wrong.push(format!("src/{name}:{}: {}", index + 1, line.trim()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn banned_crates_are_not_depended_upon() {
+    let lock = std::fs::read_to_string("Cargo.lock").unwrap();
+    for name in [
+        "native-tls",
+        "openssl",
+        "openssl-sys",
+        "rsa",
+        "serde_yaml",
+        "serde_yml",
+    ] {
+        assert!(
+            !lock.contains(&format!("\nname = \"{name}\"\n")),
+            "{name} is in Cargo.lock"
+        );
+    }
+    // A lock file lists `ring` for a feature of rustls-webpki that nobody asks for.
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--offline",
+            "--locked",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+        ])
+        .output()
+        .unwrap();
+    let tree = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        tree.contains("aws-lc-rs v"),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let ring = tree.lines().find(|line| line.starts_with("ring v"));
+    assert_eq!(ring, None);
+}
+
+/// Every source file: its path below `src/`, and its text.
+fn sources() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    collect(Path::new("src"), &mut found);
+    assert!(found.len() > 40, "{found:?}");
+    let read = |path: PathBuf| {
+        let name = path
+            .strip_prefix("src")
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
+        (name, std::fs::read_to_string(path).unwrap())
+    };
+    found.into_iter().map(read).collect()
+}
+
+fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
