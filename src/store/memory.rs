@@ -34,8 +34,20 @@ impl Store for MemoryStore {
         if self.families.len() >= MAX_FAMILIES {
             return Err(StoreError::Full);
         }
-        let Family { id, subject, expires } = family;
-        self.families.insert(id, Record { subject, expires, generation: 0, rotated: now });
+        let Family {
+            id,
+            subject,
+            expires,
+        } = family;
+        self.families.insert(
+            id,
+            Record {
+                subject,
+                expires,
+                generation: 0,
+                rotated: now,
+            },
+        );
         Ok(())
     }
 
@@ -72,7 +84,9 @@ impl Store for MemoryStore {
             Revoked::Family(family) => {
                 self.families.remove(family);
             }
-            Revoked::Subject(subject) => self.families.retain(|_, record| record.subject != *subject),
+            Revoked::Subject(subject) => {
+                self.families.retain(|_, record| record.subject != *subject);
+            }
             Revoked::Token(_) => {}
         }
         Ok(())

@@ -5,10 +5,13 @@
 //! that count has changed. Bounded by the revocations of the longest token lifetime: what can only
 //! hit expired tokens is forgotten.
 
+use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch as channel};
+use tokio::task::spawn_local;
 
 use super::verify::VerifiedToken;
 use crate::clock::UnixTime;
@@ -37,12 +40,16 @@ struct Entry {
 pub struct Revocations {
     count: AtomicU64,
     entries: DashMap<Revoked, Entry>,
-    changed: watch::Sender<u64>,
+    changed: channel::Sender<u64>,
 }
 
 impl Default for Revocations {
     fn default() -> Self {
-        Self { count: AtomicU64::new(0), entries: DashMap::new(), changed: watch::channel(0).0 }
+        Self {
+            count: AtomicU64::new(0),
+            entries: DashMap::new(),
+            changed: channel::channel(0).0,
+        }
     }
 }
 
@@ -68,20 +75,51 @@ impl Revocations {
             return false;
         }
         let hits = |revoked: Revoked| self.entries.get(&revoked).map(|entry| entry.at);
-        token.id().is_some_and(|id| hits(Revoked::Token(id.to_owned())).is_some())
-            || token.family().is_some_and(|id| hits(Revoked::Family(id.to_owned())).is_some())
+        token
+            .id()
+            .is_some_and(|id| hits(Revoked::Token(id.to_owned())).is_some())
+            || token
+                .family()
+                .is_some_and(|id| hits(Revoked::Family(id.to_owned())).is_some())
             || hits(Revoked::Subject(token.subject().to_owned()))
                 .is_some_and(|at| token.issued().is_none_or(|issued| issued <= at))
     }
 
-    /// Learns of revocations.
+    /// The first second, from `now` on, in which a token of this subject can be issued that no
+    /// revocation hits: a login right after a log-out must work.
     #[must_use]
-    pub fn watch(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    pub fn first_free_second(&self, subject: &str, now: UnixTime) -> UnixTime {
+        let entry = self.entries.get(&Revoked::Subject(subject.to_owned()));
+        match entry.map(|entry| entry.at) {
+            Some(at) if at >= now => UnixTime(at.0.saturating_add(1)),
+            _ => now,
+        }
     }
 
     /// Forgets what can only hit expired tokens.
     pub fn sweep(&self, now: UnixTime) {
         self.entries.retain(|_, entry| now < entry.until);
     }
+}
+
+/// Tells once if the token is taken back, for whoever holds something open because of it. Asking
+/// the receiver costs no lock; without a token it never tells.
+#[must_use]
+pub fn watch(
+    revocations: Arc<Revocations>,
+    token: Option<Rc<VerifiedToken>>,
+) -> oneshot::Receiver<()> {
+    let (mut tell, told) = oneshot::channel();
+    let Some(token) = token else { return told };
+    let mut changes = revocations.changed.subscribe();
+    spawn_local(async move {
+        while !revocations.hit(&token) {
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                () = tell.closed() => return,
+            }
+        }
+        let _ = tell.send(());
+    });
+    told
 }
