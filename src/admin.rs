@@ -3,6 +3,7 @@
 //! - `GET /livez`: 200 while the process runs.
 //! - `GET /readyz`: 200 while it serves, 503 once it drains.
 //! - `GET /metrics`: Prometheus' text format.
+//! - `POST /revoke`: takes tokens back; a JSON object with one of `subject`, `family`, `token_id`.
 //! - `GET /`: this list.
 
 use std::convert::Infallible;
@@ -11,15 +12,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::time::{Duration, sleep};
 
@@ -29,6 +30,7 @@ use crate::server::drain::Drain;
 use crate::snapshot::Shared;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::scrape::Registries;
+use crate::token::revocation::Revoked;
 
 /// Where operators and probes connect.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -86,6 +88,8 @@ pub struct Admin {
     pub shared: Arc<Shared>,
     /// Whether the gate is going down.
     pub drain: Drain,
+    /// Whether only this machine reaches the listener.
+    pub is_loopback: bool,
 }
 
 impl Admin {
@@ -103,8 +107,8 @@ impl Admin {
             let admin = Arc::clone(&self);
             tokio::spawn(async move {
                 let service = service_fn(move |request| {
-                    let response = admin.answer(&request);
-                    async move { Ok::<_, Infallible>(response) }
+                    let admin = Arc::clone(&admin);
+                    async move { Ok::<_, Infallible>(admin.answer(request).await) }
                 });
                 let _ = http1::Builder::new()
                     .timer(TokioTimer::new())
@@ -114,11 +118,17 @@ impl Admin {
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let method = request.method().clone();
+        match (&method, request.uri().path()) {
+            (&Method::POST, "/revoke") => self.revoke(request).await,
+            (&Method::GET | &Method::HEAD, path) => self.show(path),
+            _ => text(StatusCode::METHOD_NOT_ALLOWED, INDEX),
         }
-        match request.uri().path() {
+    }
+
+    fn show(&self, path: &str) -> Response<Full<Bytes>> {
+        match path {
             "/" => text(StatusCode::OK, INDEX),
             "/metrics" => self.scrape(),
             "/readyz" if self.drain.has_begun() => {
@@ -126,6 +136,35 @@ impl Admin {
             }
             "/livez" | "/readyz" => text(StatusCode::OK, "ok\n"),
             _ => text(StatusCode::NOT_FOUND, INDEX),
+        }
+    }
+
+    /// Takes tokens back. Only on loopback, and never for a web page: those cannot send JSON
+    /// without being allowed to, and a rebound name is not a loopback host.
+    async fn revoke(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        if !self.is_loopback || !is_local(request.headers()) {
+            let why = "revoking is for callers on this machine, over the loopback address\n";
+            return text(StatusCode::FORBIDDEN, why);
+        }
+        let body = Limited::new(request.into_body(), MAX_REVOKE)
+            .collect()
+            .await;
+        let asked: Option<RevokeRequest> = body
+            .ok()
+            .and_then(|body| serde_json::from_slice(&body.to_bytes()).ok());
+        let Some(revoked) = asked.map(Revoked::from) else {
+            let why = "expected a JSON object with one of subject, family, token_id\n";
+            return text(StatusCode::BAD_REQUEST, why);
+        };
+        match self.shared.revoke(revoked).await {
+            Ok(()) => text(StatusCode::OK, "revoked\n"),
+            Err(error) => {
+                tracing::error!(%error, "a revocation could not be stored");
+                text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "in force here, but not stored\n",
+                )
+            }
         }
     }
 
@@ -144,7 +183,39 @@ impl Admin {
     }
 }
 
-const INDEX: &str = "tollgate admin: /livez /readyz /metrics\n";
+const INDEX: &str = "tollgate admin: GET /livez /readyz /metrics, POST /revoke\n";
+/// The longest body of a revocation, in bytes.
+const MAX_REVOKE: usize = 4096;
+
+/// What a caller wants to take back.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum RevokeRequest {
+    /// Every token of one login.
+    Family(String),
+    /// Every token of a subject.
+    Subject(String),
+    /// One token.
+    TokenId(String),
+}
+
+impl From<RevokeRequest> for Revoked {
+    fn from(request: RevokeRequest) -> Self {
+        match request {
+            RevokeRequest::Family(family) => Self::Family(family),
+            RevokeRequest::Subject(subject) => Self::Subject(subject),
+            RevokeRequest::TokenId(id) => Self::Token(id),
+        }
+    }
+}
+
+fn is_local(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let is_json = text(CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/json"));
+    let host = text(HOST).unwrap_or_default();
+    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+    is_json && matches!(host, "localhost" | "127.0.0.1" | "[::1]")
+}
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));

@@ -12,11 +12,13 @@ use crate::config::secret::Secret;
 use crate::dialect::{AskedLifetimes, Endpoint, Grant, Mount};
 use crate::identity::{Attempt, Means, Principal};
 use crate::refusal::{Detail, Reason, Refusal};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Shared, Snapshot};
+use crate::store::{Family, Presented, Rotation, StoreError};
 use crate::telemetry::metrics::Metrics;
 use crate::token::TokenType;
-use crate::token::issue::{Grantee, TokenPair, issue_pair};
-use crate::token::verify::verify;
+use crate::token::issue::{Grantee, Lineage, TokenPair, issue_pair};
+use crate::token::revocation::Revoked;
+use crate::token::verify::{VerifiedToken, verify};
 use crate::upstream::body::RequestBody;
 
 /// What the endpoints work with.
@@ -24,6 +26,8 @@ use crate::upstream::body::RequestBody;
 pub struct Surroundings<'a> {
     /// The rules.
     pub snapshot: &'a Snapshot,
+    /// What all workers share.
+    pub shared: &'a Shared,
     /// What identity providers work with.
     pub means: Means<'a>,
     /// Where logins are counted.
@@ -84,7 +88,26 @@ async fn login(
         .providers
         .authenticate(&attempt, &around.means)
         .await?;
-    issue(around.snapshot, mount, &principal, asked)
+    let now = clock::unix_now();
+    let at = around
+        .shared
+        .revocations
+        .first_free_second(&principal.subject, now);
+    let lineage = Lineage::begin(at)?;
+    let pair = issue(around.snapshot, mount, &principal, &lineage, asked)?;
+    let subject = principal.subject;
+    let family = Family {
+        id: lineage.family,
+        subject,
+        expires: at.plus(pair.refresh_ttl),
+    };
+    around
+        .shared
+        .store
+        .begin(family, now)
+        .await
+        .map_err(unavailable)?;
+    Ok(pair)
 }
 
 async fn refresh(
@@ -93,14 +116,44 @@ async fn refresh(
     token: &Secret<String>,
     asked: AskedLifetimes,
 ) -> Result<TokenPair, Refusal> {
-    let snapshot = around.snapshot;
-    let verified = verify(
-        token.expose(),
-        TokenType::Refresh,
-        &snapshot.tokens,
-        clock::unix_now(),
-    )?;
-    let login = match (verified.sealed(), &snapshot.tokens.sealer) {
+    let (snapshot, shared) = (around.snapshot, around.shared);
+    let now = clock::unix_now();
+    let verified = verify(token.expose(), TokenType::Refresh, &snapshot.tokens, now)?;
+    if shared.revocations.hit(&verified) {
+        return Err(Reason::Revoked.into());
+    }
+    let (family, place) = verified
+        .family()
+        .zip(verified.place())
+        .ok_or(Reason::Revoked)?;
+    // Asked before the token is taken: a provider that fails must not cost the client its token.
+    let principal = renew(around, &verified).await?;
+    let presented = Presented {
+        family,
+        generation: place,
+        next_expires: now.plus(mount.lifetimes.refresh(asked.refresh)),
+    };
+    let taken = shared
+        .store
+        .take(presented, now, snapshot.tokens.refresh_grace)
+        .await;
+    let at = match taken.map_err(unavailable)? {
+        Rotation::Next => now,
+        Rotation::Again(at) => at,
+        Rotation::Unknown => return Err(Reason::Revoked.into()),
+        Rotation::Reused => return Err(end_reused(around, &verified, family).await),
+    };
+    let lineage = Lineage {
+        family: family.to_owned(),
+        place: place.saturating_add(1),
+        at,
+    };
+    issue(snapshot, mount, &principal, &lineage, asked)
+}
+
+/// Asks the identity provider whether the account is still as it was.
+async fn renew(around: &Surroundings<'_>, verified: &VerifiedToken) -> Result<Principal, Refusal> {
+    let login = match (verified.sealed(), &around.snapshot.tokens.sealer) {
         (Some(sealed), Some(sealer)) => {
             let opened = sealer.open(sealed, verified.subject());
             Some(opened.map_err(|error| Refusal::with_cause(Reason::BadCredentials, error))?)
@@ -108,17 +161,36 @@ async fn refresh(
         _ => None,
     };
     let account = verified.account().ok_or(Reason::BadCredentials)?;
-    let principal = snapshot
-        .providers
+    let providers = &around.snapshot.providers;
+    providers
         .renew(verified.subject(), account, login, &around.means)
-        .await?;
-    issue(snapshot, mount, &principal, asked)
+        .await
+}
+
+/// A refresh token was used twice: one of the two who have it stole it, so all that came from its
+/// login ends (RFC 9700 section 4.14.2).
+async fn end_reused(around: &Surroundings<'_>, verified: &VerifiedToken, family: &str) -> Refusal {
+    around.metrics.refresh_reused();
+    tracing::warn!(
+        subject = verified.subject(),
+        family,
+        "security: a refresh token was used again; all tokens of its login are revoked"
+    );
+    match around
+        .shared
+        .revoke(Revoked::Family(family.to_owned()))
+        .await
+    {
+        Ok(()) => Reason::RefreshTokenReused.into(),
+        Err(error) => unavailable(error),
+    }
 }
 
 fn issue(
     snapshot: &Snapshot,
     mount: &Mount,
     principal: &Principal,
+    lineage: &Lineage,
     asked: AskedLifetimes,
 ) -> Result<TokenPair, Refusal> {
     let sealed = match &snapshot.tokens.sealer {
@@ -136,13 +208,11 @@ fn issue(
     };
     let access_ttl = mount.lifetimes.access(asked.access);
     let refresh_ttl = mount.lifetimes.refresh(asked.refresh);
-    issue_pair(
-        &snapshot.tokens,
-        &grantee,
-        access_ttl,
-        refresh_ttl,
-        clock::unix_now(),
-    )
+    issue_pair(&snapshot.tokens, &grantee, lineage, access_ttl, refresh_ttl)
+}
+
+fn unavailable(error: StoreError) -> Refusal {
+    Refusal::with_cause(Reason::StoreUnavailable, error)
 }
 
 /// Collects the short body of a login, which holds a secret.

@@ -7,16 +7,14 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::header::ORIGIN;
 use http::{Method, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
-use tokio::task::spawn_local;
 
 use crate::answer::{self, Voice};
 use crate::authority::{authority, host};
 use crate::body::GateBody;
-use crate::clock::{self, UnixTime};
+use crate::clock;
 use crate::cors;
 use crate::credential::{self, Location};
 use crate::dialect::CrossOrigin;
@@ -26,19 +24,20 @@ use crate::refusal::{Reason, Refusal};
 use crate::route::Route;
 use crate::route::path::CanonicalPath;
 use crate::route::policy::{self, Permit, Policy};
-use crate::rules::{Label, Rules};
+use crate::rules::Rules;
 use crate::server::LimitsConfig;
 use crate::snapshot::Shared;
 use crate::telemetry::exchange::Exchange;
 use crate::telemetry::handles::CacheMetrics;
 use crate::telemetry::metrics::Metrics;
-use crate::token::cache::Front;
+use crate::token::cache::{Circumstances, Front};
 use crate::token::verify::{VerifiedToken, verify};
 use crate::token::{TokenType, Tokens};
-use crate::upstream::body::{RequestBody, ResponseBody, Upload};
+use crate::upstream::body::{RequestBody, Upload};
 use crate::upstream::connect::Upstream;
-use crate::upstream::translate::{Facts, UpstreamRequest, X_REQUEST_ID, translate};
-use crate::upstream::{respond, tunnel};
+use crate::upstream::respond;
+use crate::upstream::translate::{Facts, UpstreamRequest, translate};
+use crate::walk::{Answer, Walk};
 
 /// One worker's gate.
 #[derive(Debug)]
@@ -57,15 +56,6 @@ pub struct Peer {
     pub address: IpAddr,
     /// `http` or `https`.
     pub scheme: &'static str,
-}
-
-/// What the walk has found out so far; a refusal needs it to find its form.
-struct Walk {
-    exchange: Exchange,
-    voice: Voice,
-    /// Whether the URL held a token.
-    is_token_in_query: bool,
-    is_cross_origin: bool,
 }
 
 impl Gate {
@@ -136,7 +126,7 @@ impl Gate {
         };
         let upload = Upload::new(Some(body), walk.exchange.started());
         let outcome = self.walk(&rules, &mut walk, peer, head, &upload).await;
-        Ok(walk.end(outcome, &rules, upload))
+        Ok(walk.end(outcome, &rules, upload, &self.shared))
     }
 
     /// The path of a request, one line per stage.
@@ -229,17 +219,24 @@ impl Gate {
     /// Asks the cache, else verifies and remembers.
     fn authenticate(&self, rules: &Rules, token: &str) -> Result<Rc<VerifiedToken>, Reason> {
         let tokens: &Tokens = &rules.snapshot.tokens;
-        let generation = rules.snapshot.generation();
-        let now = clock::unix_now();
+        let around = Circumstances {
+            generation: rules.snapshot.generation(),
+            now: clock::unix_now(),
+            leeway: tokens.leeway,
+            revocations: &self.shared.revocations,
+        };
         let mut front = self.front.borrow_mut();
         let hash = front.hash(token);
-        if let Some(known) = front.find(hash, generation, now, tokens.leeway) {
+        if let Some(known) = front.find(hash, &around) {
             self.cache_metrics.hit();
             return Ok(known);
         }
         self.cache_metrics.miss();
-        let verified = verify(token, TokenType::Access, tokens, now)?;
-        let (verified, evicted) = front.remember(hash, verified, generation);
+        let verified = verify(token, TokenType::Access, tokens, around.now)?;
+        if around.revocations.hit(&verified) {
+            return Err(Reason::Revoked);
+        }
+        let (verified, evicted) = front.remember(hash, verified, around.generation);
         self.cache_metrics.evicted(evicted.0);
         Ok(verified)
     }
@@ -247,6 +244,7 @@ impl Gate {
     fn surroundings<'a>(&'a self, rules: &'a Rules) -> endpoint::Surroundings<'a> {
         endpoint::Surroundings {
             snapshot: &rules.snapshot,
+            shared: &self.shared,
             means: Means {
                 upstreams: &rules.upstreams,
                 hashing: &self.shared.hashing,
@@ -263,20 +261,6 @@ impl Gate {
         }
         Rc::clone(&rules)
     }
-}
-
-/// An answer, before it is given to the client.
-enum Answer {
-    /// The gate's own.
-    Own(Response<Bytes>),
-    /// The upstream's.
-    Upstream(Response<ResponseBody>),
-    /// The upstream agreed to a WebSocket; the exchange goes on in its tunnel.
-    Tunnel(
-        Response<ResponseBody>,
-        hyper::upgrade::OnUpgrade,
-        Option<UnixTime>,
-    ),
 }
 
 async fn forward(
@@ -306,10 +290,11 @@ async fn forward(
         ));
     }
     match (status, downstream) {
-        (StatusCode::SWITCHING_PROTOCOLS, Some(downstream)) => {
-            let expires = permit.principal().map(|principal| principal.expires());
-            Ok(Answer::Tunnel(response, downstream, expires))
-        }
+        (StatusCode::SWITCHING_PROTOCOLS, Some(downstream)) => Ok(Answer::Tunnel(
+            response,
+            downstream,
+            permit.principal().cloned(),
+        )),
         (StatusCode::SWITCHING_PROTOCOLS, None) => {
             let cause = "the upstream switched protocols without being asked";
             Err(Refusal::with_cause(Reason::UpstreamBroken, cause))
@@ -319,80 +304,5 @@ async fn forward(
             *response.version_mut() = Version::HTTP_11;
             Ok(Answer::Upstream(response))
         }
-    }
-}
-
-impl Walk {
-    fn takes(&mut self, label: &Label, voice: Voice) {
-        self.exchange.routed(&label.metrics, &label.name);
-        if let Voice::Endpoint(dialect, _) = voice {
-            self.exchange.spoken(dialect.name());
-        }
-        self.voice = voice;
-    }
-
-    /// Gives the answer its last headers and the client its response.
-    fn end(
-        mut self,
-        outcome: Result<Answer, Refusal>,
-        rules: &Rules,
-        upload: Rc<Upload>,
-    ) -> Response<GateBody> {
-        let answer = outcome.unwrap_or_else(|refusal| {
-            if self.exchange.route_metrics().is_none() {
-                let Label { metrics, name } = &rules.nowhere;
-                self.exchange.routed(metrics, name);
-            }
-            self.exchange.refused(&refusal);
-            Answer::Own(self.voice.refuse(&refusal))
-        });
-        let mut response = match answer {
-            Answer::Own(mut response) => {
-                respond::hush(response.headers_mut());
-                response.map(GateBody::own)
-            }
-            Answer::Upstream(response) => response.map(GateBody::upstream),
-            Answer::Tunnel(response, downstream, expires) => {
-                return self.end_in_tunnel(response, downstream, expires);
-            }
-        };
-        self.finish_headers(response.headers_mut());
-        self.exchange.answered(response.status());
-        response.body_mut().carry(self.exchange, upload);
-        response
-    }
-
-    fn finish_headers(&self, headers: &mut http::HeaderMap) {
-        headers.insert(X_REQUEST_ID, self.exchange.request_id().clone());
-        if self.is_token_in_query {
-            respond::hush(headers);
-        }
-        if self.is_cross_origin && self.voice.cross_origin() == CrossOrigin::Any {
-            cors::allow(headers);
-        }
-    }
-
-    fn end_in_tunnel(
-        mut self,
-        mut response: Response<ResponseBody>,
-        downstream: hyper::upgrade::OnUpgrade,
-        expires: Option<UnixTime>,
-    ) -> Response<GateBody> {
-        let upstream = hyper::upgrade::on(&mut response);
-        let mut response = response.map(|_| GateBody::own(Bytes::new()));
-        self.finish_headers(response.headers_mut());
-        self.exchange.answered(response.status());
-        let mut exchange = self.exchange;
-        spawn_local(async move {
-            let _open = exchange.tunnelled();
-            let lifetime = expires.map(|expires| {
-                expires
-                    .since(clock::unix_now())
-                    .saturating_sub(clock::subsecond())
-            });
-            let end = tunnel::join(downstream, upstream, lifetime).await;
-            exchange.tunnel_ended(end);
-        });
-        response
     }
 }

@@ -35,6 +35,8 @@ pub mod identity;
 pub mod credential;
 pub mod token;
 
+pub mod store;
+
 pub mod upstream;
 
 mod answer;
@@ -43,6 +45,7 @@ pub mod body;
 mod rules;
 pub mod snapshot;
 pub mod stream;
+mod walk;
 
 pub mod admin;
 pub mod telemetry;

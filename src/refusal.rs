@@ -57,6 +57,10 @@ pub enum Reason {
     UnknownKey,
     /// The signature does not verify.
     InvalidSignature,
+    /// The token, its login or its subject was revoked, or its family is not known.
+    Revoked,
+    /// A refresh token that was used before: all that came from its login has been ended.
+    RefreshTokenReused,
     /// Login failed. Says on purpose not whether the account exists.
     BadCredentials,
     /// The token lacks a scope that the route requires.
@@ -73,6 +77,8 @@ pub enum Reason {
     BodyTooLarge,
     /// The request's target or a header is too long.
     HeadersTooLarge,
+    /// The store cannot take or tell what is needed.
+    StoreUnavailable,
     /// A bounded queue of the gate is full.
     Overloaded,
     /// The gate itself failed; the log line has the cause.
@@ -105,6 +111,8 @@ impl Reason {
             | Self::WrongAlgorithm
             | Self::UnknownKey
             | Self::InvalidSignature
+            | Self::Revoked
+            | Self::RefreshTokenReused
             | Self::BadCredentials => StatusCode::UNAUTHORIZED,
             Self::InsufficientScope | Self::NoUpstreamCredential => StatusCode::FORBIDDEN,
             Self::RouteNotFound => StatusCode::NOT_FOUND,
@@ -112,7 +120,7 @@ impl Reason {
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::UpstreamRefusedCredential | Self::UpstreamUnreachable | Self::UpstreamBroken => {
                 StatusCode::BAD_GATEWAY
@@ -138,6 +146,9 @@ impl Reason {
             Self::WrongAlgorithm => "wrong_algorithm",
             Self::UnknownKey => "unknown_key",
             Self::InvalidSignature => "invalid_signature",
+            Self::Revoked => "revoked",
+            Self::RefreshTokenReused => "refresh_token_reused",
+            Self::StoreUnavailable => "store_unavailable",
             Self::BadCredentials => "bad_credentials",
             Self::InsufficientScope => "insufficient_scope",
             Self::NoUpstreamCredential => "no_upstream_credential",
@@ -159,7 +170,7 @@ impl Reason {
     #[must_use]
     pub const fn side(self) -> Side {
         match self {
-            Self::Internal | Self::Overloaded => Side::Gate,
+            Self::Internal | Self::Overloaded | Self::StoreUnavailable => Side::Gate,
             Self::UpstreamRefusedCredential
             | Self::UpstreamUnreachable
             | Self::UpstreamBroken
@@ -185,6 +196,7 @@ impl Reason {
             Self::WrongAlgorithm | Self::UnknownKey | Self::InvalidSignature => {
                 "The token's signature could not be verified."
             }
+            Self::Revoked | Self::RefreshTokenReused => "The token has been revoked.",
             Self::BadCredentials => "The credentials are not valid.",
             Self::InsufficientScope => "The token does not have the required scope.",
             Self::NoUpstreamCredential => "This account has no access to the service.",
@@ -193,7 +205,7 @@ impl Reason {
             Self::RequestTimeout => "The request was not received in time.",
             Self::BodyTooLarge => "The body is too large.",
             Self::HeadersTooLarge => "The request's headers are too large.",
-            Self::Overloaded => "The gate is busy; try again shortly.",
+            Self::Overloaded | Self::StoreUnavailable => "The gate is busy; try again shortly.",
             Self::Internal => "The gate failed.",
             Self::UpstreamRefusedCredential => "The service refused the gate's credentials.",
             Self::UpstreamUnreachable => "The service cannot be reached.",

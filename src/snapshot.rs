@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use crate::clock::{self, UnixTime};
 use crate::config::Config;
 use crate::config::files::Files;
 use crate::config::problem::Problems;
@@ -14,8 +16,10 @@ use crate::identity::hashing::HashingPool;
 use crate::route::table::RouteTable;
 use crate::route::{self, Surroundings};
 use crate::server::LimitsConfig;
+use crate::store::{AnyStore, StoreError};
 use crate::token::Tokens;
 use crate::token::cache::TokenCache;
+use crate::token::revocation::{Revocations, Revoked};
 use crate::upstream::UpstreamSpec;
 use crate::upstream::credential::UpstreamCredential;
 
@@ -97,6 +101,17 @@ impl Snapshot {
         })
     }
 
+    /// How long any token can live that is issued under these rules.
+    #[must_use]
+    pub fn longest_life(&self) -> Duration {
+        let lifetimes = self.mounts.lifetimes().chain([&self.tokens.lifetimes]);
+        let longest = lifetimes.map(|lifetimes| lifetimes.max_access.max(lifetimes.max_refresh));
+        longest
+            .max()
+            .unwrap_or_default()
+            .saturating_add(self.tokens.leeway)
+    }
+
     /// Counts up with every snapshot of a process.
     #[must_use]
     pub const fn generation(&self) -> u64 {
@@ -113,18 +128,29 @@ pub struct Shared {
     pub cache: Arc<TokenCache>,
     /// Where passwords are hashed.
     pub hashing: HashingPool,
+    /// What outlives a request.
+    pub store: AnyStore,
+    /// What was taken back.
+    pub revocations: Arc<Revocations>,
 }
 
 impl Shared {
     /// Starts with this snapshot.
     #[must_use]
-    pub fn new(snapshot: Snapshot, cache: TokenCache, hashing: HashingPool) -> Self {
+    pub fn new(
+        snapshot: Snapshot,
+        cache: TokenCache,
+        hashing: HashingPool,
+        store: AnyStore,
+    ) -> Self {
         let generation = AtomicU64::new(snapshot.generation);
         Self {
             current: ArcSwap::from_pointee(snapshot),
             generation,
             cache: Arc::new(cache),
             hashing,
+            store,
+            revocations: Arc::default(),
         }
     }
 
@@ -138,6 +164,26 @@ impl Shared {
     #[must_use]
     pub fn current(&self) -> Arc<Snapshot> {
         self.current.load_full()
+    }
+
+    /// Takes back what `revoked` names: in force from the very next request on.
+    ///
+    /// # Errors
+    /// If the store cannot keep it; it is in force here all the same.
+    pub async fn revoke(&self, revoked: Revoked) -> Result<(), StoreError> {
+        let now = clock::unix_now();
+        let until = now.plus(self.current().longest_life());
+        self.revocations.add(revoked.clone(), now, until);
+        self.store.revoke(&revoked, until).await
+    }
+
+    /// Forgets what has expired.
+    pub fn sweep(&self, now: UnixTime) {
+        let snapshot = self.current();
+        self.cache
+            .sweep(snapshot.generation(), now, snapshot.tokens.leeway);
+        self.revocations.sweep(now);
+        self.store.sweep(now);
     }
 
     /// Puts a new snapshot in force. Requests under way go on with theirs.

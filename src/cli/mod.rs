@@ -3,12 +3,14 @@
 pub mod run;
 pub mod tools;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use crate::admin::RevokeRequest;
 use crate::config::load::ConfigError;
 use crate::identity::hashing::HashAlgorithm;
 
@@ -74,6 +76,21 @@ enum TokenCommand {
         #[arg(long, value_parser = humantime::parse_duration)]
         ttl: Option<Duration>,
     },
+    /// Take tokens back at a running gate, from the very next request on
+    Revoke {
+        /// The gate's admin listener
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
+        admin: SocketAddr,
+        /// Every token of this subject
+        #[arg(long, group = "what")]
+        subject: Option<String>,
+        /// Every token of this login: the `fam` of its tokens
+        #[arg(long, group = "what")]
+        family: Option<String>,
+        /// This token: its `jti`
+        #[arg(long, group = "what")]
+        token_id: Option<String>,
+    },
     /// Read a token from standard input and say whether the gate would accept it, and why not
     Inspect {
         #[command(flatten)]
@@ -124,6 +141,21 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
                     ttl,
                 },
         } => tools::mint(&config.path, subject, scope, ttl),
+        Command::Token {
+            command:
+                TokenCommand::Revoke {
+                    admin,
+                    subject,
+                    family,
+                    token_id,
+                },
+        } => {
+            let asked = subject
+                .map(RevokeRequest::Subject)
+                .or_else(|| family.map(RevokeRequest::Family))
+                .or_else(|| token_id.map(RevokeRequest::TokenId));
+            tools::revoke(admin, asked)
+        }
         Command::Token {
             command: TokenCommand::Inspect { config },
         } => tools::inspect(&config.path),

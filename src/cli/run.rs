@@ -22,6 +22,7 @@ use crate::server::Workers;
 use crate::server::drain::{self, Stop};
 use crate::server::listener::{Listener, Unbound};
 use crate::snapshot::{Shared, Snapshot};
+use crate::store::AnyStore;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::scrape::Registries;
 use crate::telemetry::start_logging;
@@ -179,7 +180,12 @@ pub fn serve(prepared: Prepared) -> anyhow::Result<Serving> {
         .map_err(|_| anyhow::anyhow!("the system's random generator failed"))?;
     let limits = &config.limits;
     let hashing = HashingPool::start(limits.hashing_threads, limits.hashing_queue)?;
-    let shared = Arc::new(Shared::new(snapshot, cache, hashing));
+    let shared = Arc::new(Shared::new(
+        snapshot,
+        cache,
+        hashing,
+        AnyStore::open(config.store),
+    ));
     let (stop, drain) = drain::channel(config.drain.grace.0);
     let metrics = Metrics::new()?;
     metrics.set_build_info();
@@ -194,7 +200,9 @@ pub fn serve(prepared: Prepared) -> anyhow::Result<Serving> {
         .workers
         .or_else(|| available_parallelism().ok().map(usize::from));
     let workers = Workers::start(count.unwrap_or(1), &listeners, &shared, &registries, &drain)?;
+    let is_loopback = admin.ip().is_loopback();
     let admin = Arc::new(Admin {
+        is_loopback,
         registries,
         metrics,
         shared,
@@ -289,11 +297,6 @@ impl Serving {
     }
 
     fn sweep(&self) {
-        let shared = &self.admin.shared;
-        let snapshot = shared.current();
-        let leeway = snapshot.tokens.leeway;
-        shared
-            .cache
-            .sweep(snapshot.generation(), clock::unix_now(), leeway);
+        self.admin.shared.sweep(clock::unix_now());
     }
 }

@@ -1,19 +1,29 @@
 //! The commands that do not serve.
 
 use std::io::{BufRead as _, stdin};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
+use bytes::Bytes;
+use http::Request;
+use http::header::{CONTENT_TYPE, HOST};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::runtime::Builder;
 use zeroize::Zeroizing;
 
 use super::run::prepare_file;
 use super::say;
+use crate::admin::RevokeRequest;
 use crate::clock;
 use crate::config::Config;
 use crate::identity::hashing::{HashAlgorithm, hash};
 use crate::token::TokenType;
-use crate::token::issue::{Grantee, issue};
+use crate::token::issue::{Grantee, issue_alone};
 use crate::token::verify::verify;
 
 /// Checks a config file and prints what would be served.
@@ -60,7 +70,7 @@ pub(super) fn mint(
         sealed: None,
         account: None,
     };
-    let token = issue(&tokens, &grantee, TokenType::Access, ttl, clock::unix_now())?;
+    let token = issue_alone(&tokens, &grantee, ttl, clock::unix_now())?;
     say(token.expose());
     Ok(())
 }
@@ -91,6 +101,31 @@ pub(super) fn inspect(file: &Path) -> anyhow::Result<()> {
         }
         Err(reason) => bail!("refused: {}: {}", reason.label(), reason.text()),
     }
+}
+
+/// Takes tokens back at a running gate.
+pub(super) fn revoke(admin: SocketAddr, asked: Option<RevokeRequest>) -> anyhow::Result<()> {
+    let asked = asked.context("name what to revoke: --subject, --family or --token-id")?;
+    let request = Request::post("/revoke")
+        .header(HOST, admin.to_string())
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(serde_json::to_vec(&asked)?)))?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let (status, text) = runtime.block_on(async {
+        let tcp = TcpStream::connect(admin).await;
+        let tcp = tcp.with_context(|| format!("cannot reach the admin listener at {admin}"))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(tcp)).await?;
+        tokio::spawn(connection);
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        anyhow::Ok((status, response.into_body().collect().await?.to_bytes()))
+    })?;
+    let text = String::from_utf8_lossy(&text);
+    if !status.is_success() {
+        bail!("the gate answered {status}: {}", text.trim());
+    }
+    say(text.trim());
+    Ok(())
 }
 
 fn read_line(what: &str) -> anyhow::Result<Zeroizing<String>> {

@@ -16,6 +16,7 @@ use crate::dialect::LoginConfig;
 use crate::identity::IdentityConfig;
 use crate::route::RouteConfig;
 use crate::server::{DrainConfig, LimitsConfig, ListenerConfig};
+use crate::store::StoreConfig;
 use crate::telemetry::LogConfig;
 use crate::token::TokensConfig;
 use crate::upstream::UpstreamConfig;
@@ -39,6 +40,9 @@ pub struct Config {
     /// Who knows users; asked in this order.
     #[serde(default)]
     pub identity: Vec<IdentityConfig>,
+    /// Where the gate keeps what outlives a request.
+    #[serde(default)]
+    pub store: StoreConfig,
     /// The services behind the gate, by name.
     pub upstreams: BTreeMap<String, UpstreamConfig>,
     /// The login dialects that the gate answers itself. A dialect that is not listed leaves its

@@ -169,6 +169,11 @@ impl Mounts {
         Self(mounts)
     }
 
+    /// How long tokens live at each mount.
+    pub fn lifetimes(&self) -> impl Iterator<Item = &Lifetimes> {
+        self.0.iter().map(|mount| &mount.lifetimes)
+    }
+
     /// The mount and endpoint that a request is for, if any.
     #[must_use]
     pub fn find(&self, host: &str, method: &Method, path: &str) -> Option<(&Mount, Endpoint)> {

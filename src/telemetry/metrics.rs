@@ -69,6 +69,8 @@ metrics! {
         "Logins, by dialect, result and reason.";
     counter refreshes "tollgate_refreshes_total" ["dialect", "result", "reason"]
         "Refreshes, by dialect, result and reason.";
+    counter refresh_reuse "tollgate_refresh_reuse_detected_total" []
+        "Refresh tokens that were used again after their grace window; each ended its login.";
     counter tokens_issued "tollgate_tokens_issued_total" ["type"]
         "Tokens issued, by type.";
     counter cache_lookups "tollgate_token_cache_lookups_total" ["result"]
@@ -122,6 +124,11 @@ impl Metrics {
         self.refreshes
             .with_label_values(&[dialect, result, reason])
             .inc();
+    }
+
+    /// A refresh token was used again.
+    pub fn refresh_reused(&self) {
+        self.refresh_reuse.with_label_values::<&str>(&[]).inc();
     }
 
     /// An access token and a refresh token were issued.

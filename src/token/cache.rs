@@ -24,6 +24,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
+use super::revocation::Revocations;
 use super::verify::VerifiedToken;
 use crate::clock::UnixTime;
 use crate::config::value::Size;
@@ -175,7 +176,28 @@ impl TokenCache {
     }
 }
 
-type Slot = (TokenHash, Rc<VerifiedToken>, u64);
+/// A token in a worker's own table.
+#[derive(Debug)]
+struct Slot {
+    hash: TokenHash,
+    token: Rc<VerifiedToken>,
+    generation: u64,
+    /// The count of revocations at which it was last judged.
+    judged: u64,
+}
+
+/// What must still hold for a token that was verified before.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances<'a> {
+    /// The generation of the rules in force.
+    pub generation: u64,
+    /// The time.
+    pub now: UnixTime,
+    /// How far clocks may be apart.
+    pub leeway: Duration,
+    /// What was taken back.
+    pub revocations: &'a Revocations,
+}
 
 /// One worker's own table in front of the shared layer: [`FRONT_SLOTS`] tokens, each in the one
 /// slot that its hash names.
@@ -189,10 +211,8 @@ impl Front {
     /// An empty table.
     #[must_use]
     pub fn new(shared: Arc<TokenCache>) -> Self {
-        Self {
-            shared,
-            slots: std::iter::repeat_with(|| None).take(FRONT_SLOTS).collect(),
-        }
+        let slots = std::iter::repeat_with(|| None).take(FRONT_SLOTS).collect();
+        Self { shared, slots }
     }
 
     /// The hash that stands for `token` in this process.
@@ -201,32 +221,47 @@ impl Front {
         self.shared.hash(token)
     }
 
-    /// The verified token, if it was verified under the rules of this generation and its time
-    /// still holds.
+    /// The verified token, if it was verified under the rules in force, its time still holds and
+    /// it was not taken back.
     pub fn find(
         &mut self,
         hash: TokenHash,
-        generation: u64,
-        now: UnixTime,
-        leeway: Duration,
+        around: &Circumstances<'_>,
     ) -> Option<Rc<VerifiedToken>> {
-        let slot = self.slots.get_mut(slot(hash))?;
-        if let Some((held, token, born)) = slot
-            && *held == hash
-            && *born == generation
+        let Circumstances {
+            generation,
+            now,
+            leeway,
+            revocations,
+        } = *around;
+        let count = revocations.count();
+        let place = self.slots.get_mut(slot(hash))?;
+        if let Some(held) = place
+            && held.hash == hash
+            && held.generation == generation
         {
-            return token
-                .judge_time(now, leeway)
-                .is_ok()
-                .then(|| Rc::clone(token));
+            if held.judged != count {
+                if revocations.hit(&held.token) {
+                    *place = None;
+                    return None;
+                }
+                held.judged = count;
+            }
+            let is_alive = held.token.judge_time(now, leeway).is_ok();
+            return is_alive.then(|| Rc::clone(&held.token));
         }
         let entry = self.shared.find(hash)?;
-        if !entry.is_alive(generation, now, leeway) {
+        if !entry.is_alive(generation, now, leeway) || revocations.hit(&entry.token) {
             return None;
         }
         // A copy, so that no reference count is shared between cores.
         let token = Rc::new(entry.token.clone());
-        *slot = Some((hash, Rc::clone(&token), generation));
+        *place = Some(Slot {
+            hash,
+            token: Rc::clone(&token),
+            generation,
+            judged: count,
+        });
         Some(token)
     }
 
@@ -239,20 +274,26 @@ impl Front {
     ) -> (Rc<VerifiedToken>, Evicted) {
         let own = Rc::new(token.clone());
         let evicted = self.shared.insert(hash, Entry { token, generation });
-        if let Some(slot) = self.slots.get_mut(slot(hash)) {
-            *slot = Some((hash, Rc::clone(&own), generation));
+        if let Some(place) = self.slots.get_mut(slot(hash)) {
+            // A count that never is: the first hit judges.
+            *place = Some(Slot {
+                hash,
+                token: Rc::clone(&own),
+                generation,
+                judged: u64::MAX,
+            });
         }
         (own, evicted)
     }
 
     /// Drops what is dead.
     pub fn sweep(&mut self, generation: u64, now: UnixTime, leeway: Duration) {
-        for slot in &mut self.slots {
-            let dead = slot.as_ref().is_some_and(|(_, token, born)| {
-                *born != generation || token.judge_time(now, leeway).is_err()
+        for place in &mut self.slots {
+            let is_dead = place.as_ref().is_some_and(|held| {
+                held.generation != generation || held.token.judge_time(now, leeway).is_err()
             });
-            if dead {
-                *slot = None;
+            if is_dead {
+                *place = None;
             }
         }
     }

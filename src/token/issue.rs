@@ -38,6 +38,32 @@ pub struct TokenPair {
     pub refresh_ttl: Duration,
 }
 
+/// Where a pair stands in the life of a login.
+#[derive(Clone, Debug)]
+pub struct Lineage {
+    /// The family's id.
+    pub family: String,
+    /// The place in the family, from 0.
+    pub place: u64,
+    /// When the pair was issued. The same place is always issued with the same time, so that a
+    /// client that asks twice gets the same pair.
+    pub at: UnixTime,
+}
+
+impl Lineage {
+    /// A new family.
+    ///
+    /// # Errors
+    /// [`Reason::Internal`] if the system's random generator fails.
+    pub fn begin(at: UnixTime) -> Result<Self, Refusal> {
+        Ok(Self {
+            family: random_id()?,
+            place: 0,
+            at,
+        })
+    }
+}
+
 /// Issues an access token and a refresh token.
 ///
 /// # Errors
@@ -45,29 +71,65 @@ pub struct TokenPair {
 pub fn issue_pair(
     tokens: &Tokens,
     grantee: &Grantee,
+    lineage: &Lineage,
     access_ttl: Duration,
     refresh_ttl: Duration,
-    now: UnixTime,
 ) -> Result<TokenPair, Refusal> {
+    let Lineage { family, place, at } = lineage;
+    let claims = |ttl, kind| Claims {
+        jti: Some(format!("{family}.{place}.{kind}")),
+        fam: Some(family.clone()),
+        ..claims(tokens, grantee, *at, ttl)
+    };
+    let access = claims(access_ttl, "a");
+    let refresh = Claims {
+        r#gen: Some(*place),
+        acct: grantee.account.clone(),
+        ..claims(refresh_ttl, "r")
+    };
     Ok(TokenPair {
-        access: issue(tokens, grantee, TokenType::Access, access_ttl, now)?,
-        refresh: issue(tokens, grantee, TokenType::Refresh, refresh_ttl, now)?,
+        access: sign(tokens, TokenType::Access, &access)?,
+        refresh: sign(tokens, TokenType::Refresh, &refresh)?,
         access_ttl,
         refresh_ttl,
     })
 }
 
-/// Issues one token.
+/// Issues one access token that belongs to no login.
 ///
 /// # Errors
 /// [`Reason::Internal`] if the key cannot sign.
-pub fn issue(
+pub fn issue_alone(
     tokens: &Tokens,
     grantee: &Grantee,
-    kind: TokenType,
     ttl: Duration,
     now: UnixTime,
 ) -> Result<Secret<String>, Refusal> {
+    let claims = Claims {
+        jti: Some(random_id()?),
+        ..claims(tokens, grantee, now, ttl)
+    };
+    sign(tokens, TokenType::Access, &claims)
+}
+
+fn claims(tokens: &Tokens, grantee: &Grantee, at: UnixTime, ttl: Duration) -> Claims {
+    Claims {
+        iss: tokens.issuer.clone(),
+        aud: Audience::One(tokens.audience.clone()),
+        sub: grantee.subject.clone(),
+        iat: Some(at.0),
+        nbf: None,
+        exp: at.plus(ttl).0,
+        jti: None,
+        scope: grantee.scope.clone(),
+        sealed: grantee.sealed.clone(),
+        fam: None,
+        r#gen: None,
+        acct: None,
+    }
+}
+
+fn sign(tokens: &Tokens, kind: TokenType, claims: &Claims) -> Result<Secret<String>, Refusal> {
     let key = tokens
         .keys
         .signing()
@@ -77,24 +139,9 @@ pub fn issue(
         kid: &key.id,
         typ: kind.typ(),
     };
-    let claims = Claims {
-        iss: tokens.issuer.clone(),
-        aud: Audience::One(tokens.audience.clone()),
-        sub: grantee.subject.clone(),
-        iat: Some(now.0),
-        nbf: None,
-        exp: now.plus(ttl).0,
-        jti: Some(random_id()?),
-        scope: grantee.scope.clone(),
-        sealed: grantee.sealed.clone(),
-        acct: match kind {
-            TokenType::Access => None,
-            TokenType::Refresh => grantee.account.clone(),
-        },
-    };
     let mut token = encode_part(&header)?;
     token.push('.');
-    token.push_str(&encode_part(&claims)?);
+    token.push_str(&encode_part(claims)?);
     let signature = key
         .sign(token.as_bytes())
         .ok_or_else(|| internal("the first key cannot sign"))?;

@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod issue;
 pub mod keys;
+pub mod revocation;
 pub mod seal;
 pub mod verify;
 
@@ -46,6 +47,11 @@ pub struct TokensConfig {
     /// life; at most 5m.
     #[serde(default = "default_leeway")]
     pub leeway: Span,
+    /// How long after a refresh the old refresh token is still answered, with the same new pair:
+    /// for clients whose answer was lost, or that refresh twice at once. After that, its use means
+    /// that somebody else has it, and ends all that came from its login. At most 5m.
+    #[serde(default = "default_refresh_grace")]
+    pub refresh_grace: Span,
     /// The keys. The first one signs, so it needs its private half; the others go on verifying,
     /// so that keys rotate without a log-out.
     pub keys: Vec<KeyConfig>,
@@ -72,6 +78,10 @@ const fn default_max_access_ttl() -> Span {
 
 const fn default_max_refresh_ttl() -> Span {
     Span::seconds(30 * 24 * 3600)
+}
+
+const fn default_refresh_grace() -> Span {
+    Span::seconds(10)
 }
 
 const fn default_leeway() -> Span {
@@ -129,6 +139,16 @@ pub struct Claims {
     /// The user's own upstream credential, sealed for the gate alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<String>,
+    /// The family: all tokens that came from one login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fam: Option<String>,
+    /// In refresh tokens: the place in the family, from 0.
+    #[serde(
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub r#gen: Option<u64>,
     /// In refresh tokens: which state of the account it was issued for. A changed password
     /// changes it, and so ends the chain of refreshes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -170,6 +190,8 @@ pub struct Tokens {
     pub audience: String,
     /// How far clocks may be apart.
     pub leeway: Duration,
+    /// How long an old refresh token is answered again.
+    pub refresh_grace: Duration,
     /// The keys.
     pub keys: KeyRing,
     /// What seals upstream credentials, if configured.
@@ -259,8 +281,13 @@ impl TokensConfig {
         });
         let lifetimes = self.lifetimes();
         lifetimes.check("tokens", problems);
-        if self.leeway.0 > MAX_LEEWAY {
-            problems.add("tokens.leeway", "must be at most 5m");
+        for (key, span) in [
+            ("leeway", self.leeway),
+            ("refresh_grace", self.refresh_grace),
+        ] {
+            if span.0 > MAX_LEEWAY {
+                problems.add(format_args!("tokens.{key}"), "must be at most 5m");
+            }
         }
         if self.issuer.0.is_empty() {
             problems.add("tokens.issuer", "must not be empty");
@@ -276,6 +303,7 @@ impl TokensConfig {
             issuer: self.issuer.0.clone(),
             audience: self.audience.as_ref().unwrap_or(&self.issuer).0.clone(),
             leeway: self.leeway.0,
+            refresh_grace: self.refresh_grace.0,
             keys: keys?,
             sealer,
             lifetimes,

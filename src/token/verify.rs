@@ -8,7 +8,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
 use super::{Claims, TokenType, Tokens};
-use crate::clock::UnixTime;
+use crate::clock::{self, UnixTime};
 use crate::refusal::Reason;
 
 /// The longest token that is looked at, in bytes. Longer ones are refused unread.
@@ -22,6 +22,10 @@ pub struct VerifiedToken {
     scope: Box<str>,
     sealed: Option<Box<str>>,
     account: Option<Box<str>>,
+    id: Option<Box<str>>,
+    family: Option<Box<str>>,
+    place: Option<u64>,
+    issued: Option<UnixTime>,
     expires: UnixTime,
     not_before: Option<UnixTime>,
 }
@@ -50,10 +54,42 @@ impl VerifiedToken {
         self.account.as_deref()
     }
 
+    /// `jti`.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// The family: all tokens that came from one login.
+    #[must_use]
+    pub fn family(&self) -> Option<&str> {
+        self.family.as_deref()
+    }
+
+    /// A refresh token's place in its family.
+    #[must_use]
+    pub const fn place(&self) -> Option<u64> {
+        self.place
+    }
+
+    /// `iat`.
+    #[must_use]
+    pub const fn issued(&self) -> Option<UnixTime> {
+        self.issued
+    }
+
     /// `exp`.
     #[must_use]
     pub const fn expires(&self) -> UnixTime {
         self.expires
+    }
+
+    /// How long it still lives, to the fraction of a second.
+    #[must_use]
+    pub fn time_left(&self) -> Duration {
+        self.expires
+            .since(clock::unix_now())
+            .saturating_sub(clock::subsecond())
     }
 
     /// Judges `exp` and `nbf` at `now`; asked for every request, cached or not.
@@ -77,12 +113,9 @@ impl VerifiedToken {
     /// About how many bytes it takes in memory.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let text = |text: &Option<Box<str>>| text.as_deref().map_or(0, str::len);
-        size_of::<Self>()
-            + self.subject.len()
-            + self.scope.len()
-            + text(&self.sealed)
-            + text(&self.account)
+        let texts = [&self.sealed, &self.account, &self.id, &self.family];
+        let texts = texts.map(|text| text.as_deref().map_or(0, str::len));
+        size_of::<Self>() + self.subject.len() + self.scope.len() + texts.iter().sum::<usize>()
     }
 }
 
@@ -134,6 +167,10 @@ pub fn verify(
         scope: claims.scope.into(),
         sealed: claims.sealed.map(Into::into),
         account: claims.acct.map(Into::into),
+        id: claims.jti.map(Into::into),
+        family: claims.fam.map(Into::into),
+        place: claims.r#gen,
+        issued: claims.iat.map(UnixTime),
         expires: UnixTime(claims.exp),
         not_before: claims.nbf.map(UnixTime),
     };

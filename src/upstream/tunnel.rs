@@ -1,12 +1,14 @@
 //! How do the two ends of a WebSocket talk once both agreed? Bytes both ways, while the token
 //! lives.
 
+use std::future::pending;
 use std::time::Duration;
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
-use tokio::time::timeout;
+use tokio::sync::oneshot;
+use tokio::time::sleep;
 
 use crate::stream::Stream;
 
@@ -19,6 +21,8 @@ pub enum End {
     Early,
     /// The token expired.
     Expired,
+    /// The token was revoked.
+    Revoked,
 }
 
 impl End {
@@ -29,12 +33,18 @@ impl End {
             Self::Closed => "closed",
             Self::Early => "sent_before_upgrade",
             Self::Expired => "expired",
+            Self::Revoked => "revoked",
         }
     }
 }
 
-/// Joins the two ends until one closes or `lifetime` is over.
-pub async fn join(downstream: OnUpgrade, upstream: OnUpgrade, lifetime: Option<Duration>) -> End {
+/// Joins the two ends until one closes, `lifetime` is over or `revoked` comes.
+pub async fn join(
+    downstream: OnUpgrade,
+    upstream: OnUpgrade,
+    lifetime: Option<Duration>,
+    revoked: oneshot::Receiver<()>,
+) -> End {
     let Ok((downstream, upstream)) = futures_util::future::try_join(downstream, upstream).await
     else {
         return End::Closed;
@@ -43,16 +53,16 @@ pub async fn join(downstream: OnUpgrade, upstream: OnUpgrade, lifetime: Option<D
         return End::Early;
     };
     let mut upstream = TokioIo::new(upstream);
-    let copying = copy_bidirectional(&mut downstream, &mut upstream);
-    match lifetime {
-        None => {
-            let _ = copying.await;
-            End::Closed
+    let expired = async {
+        match lifetime {
+            Some(lifetime) => sleep(lifetime).await,
+            None => pending().await,
         }
-        Some(lifetime) => match timeout(lifetime, copying).await {
-            Ok(_) => End::Closed,
-            Err(_) => End::Expired,
-        },
+    };
+    tokio::select! {
+        _ = copy_bidirectional(&mut downstream, &mut upstream) => End::Closed,
+        () = expired => End::Expired,
+        Ok(()) = revoked => End::Revoked,
     }
 }
 

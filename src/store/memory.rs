@@ -1,0 +1,98 @@
+//! The store in this process. Bounded: at most [`MAX_FAMILIES`] families; further logins are
+//! refused until some expire.
+//!
+//! Weakness: a restart forgets everything. Forgotten families are refused, so that nothing that
+//! was revoked comes back; everybody logs in again.
+
+use std::time::Duration;
+
+use dashmap::DashMap;
+
+use super::{Family, Presented, Rotation, Store, StoreError};
+use crate::clock::UnixTime;
+use crate::token::revocation::Revoked;
+
+/// The store in this process.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    families: DashMap<String, Record>,
+}
+
+#[derive(Debug)]
+struct Record {
+    subject: String,
+    expires: UnixTime,
+    generation: u64,
+    rotated: UnixTime,
+}
+
+/// The most families at a time, about 200 bytes each.
+const MAX_FAMILIES: usize = 1_000_000;
+
+impl Store for MemoryStore {
+    async fn begin(&self, family: Family, now: UnixTime) -> Result<(), StoreError> {
+        if self.families.len() >= MAX_FAMILIES {
+            return Err(StoreError::Full);
+        }
+        let Family {
+            id,
+            subject,
+            expires,
+        } = family;
+        self.families.insert(
+            id,
+            Record {
+                subject,
+                expires,
+                generation: 0,
+                rotated: now,
+            },
+        );
+        Ok(())
+    }
+
+    async fn take(
+        &self,
+        presented: Presented<'_>,
+        now: UnixTime,
+        grace: Duration,
+    ) -> Result<Rotation, StoreError> {
+        let Some(mut record) = self.families.get_mut(presented.family) else {
+            return Ok(Rotation::Unknown);
+        };
+        if now >= record.expires {
+            return Ok(Rotation::Unknown);
+        }
+        if presented.generation == record.generation {
+            record.generation += 1;
+            record.rotated = now;
+            record.expires = presented.next_expires;
+            return Ok(Rotation::Next);
+        }
+        let is_previous = presented.generation.checked_add(1) == Some(record.generation);
+        if is_previous && now <= record.rotated.plus(grace) {
+            return Ok(Rotation::Again(record.rotated));
+        }
+        // The lock must be gone before the entry can be.
+        drop(record);
+        self.families.remove(presented.family);
+        Ok(Rotation::Reused)
+    }
+
+    async fn revoke(&self, revoked: &Revoked, _: UnixTime) -> Result<(), StoreError> {
+        match revoked {
+            Revoked::Family(family) => {
+                self.families.remove(family);
+            }
+            Revoked::Subject(subject) => {
+                self.families.retain(|_, record| record.subject != *subject);
+            }
+            Revoked::Token(_) => {}
+        }
+        Ok(())
+    }
+
+    fn sweep(&self, now: UnixTime) {
+        self.families.retain(|_, record| now < record.expires);
+    }
+}

@@ -1,0 +1,144 @@
+//! What outlives a request? Families of refresh tokens, and what was revoked.
+
+pub mod memory;
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::clock::UnixTime;
+use crate::token::revocation::Revoked;
+use memory::MemoryStore;
+
+/// Where the gate keeps what outlives a request.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StoreConfig {
+    /// In this process: a restart ends all refresh tokens, and replicas do not know each other's.
+    #[default]
+    Memory,
+}
+
+/// A family: the refresh tokens that came from one login, one after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Family {
+    /// The family's id, which its tokens carry.
+    pub id: String,
+    /// Whose it is.
+    pub subject: String,
+    /// When its newest refresh token expires.
+    pub expires: UnixTime,
+}
+
+/// What became of a presented refresh token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotation {
+    /// It was the newest: the next generation begins now.
+    Next,
+    /// It was the newest until this time, a short while ago: an honest client tries again, and
+    /// gets the same generation again.
+    Again(UnixTime),
+    /// It was used before: somebody else has it. The family has ended.
+    Reused,
+    /// The family is not known, or has ended.
+    Unknown,
+}
+
+/// A refresh token as presented.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented<'a> {
+    /// Its family.
+    pub family: &'a str,
+    /// Its place in the family, from 0.
+    pub generation: u64,
+    /// When its successor expires.
+    pub next_expires: UnixTime,
+}
+
+/// The store failed or is full.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no room for another entry.
+    #[error("the store is full")]
+    Full,
+}
+
+/// One kind of store. Every operation is atomic, also among replicas that share it.
+pub(crate) trait Store {
+    /// Begins a family with generation 0.
+    async fn begin(&self, family: Family, now: UnixTime) -> Result<(), StoreError>;
+
+    /// Takes a refresh token: it can be taken once, and again within `grace`.
+    async fn take(
+        &self,
+        presented: Presented<'_>,
+        now: UnixTime,
+        grace: Duration,
+    ) -> Result<Rotation, StoreError>;
+
+    /// Ends what a revocation names, and remembers it until `until`.
+    async fn revoke(&self, revoked: &Revoked, until: UnixTime) -> Result<(), StoreError>;
+
+    /// Forgets what has expired.
+    fn sweep(&self, now: UnixTime);
+}
+
+/// The registry of stores.
+#[derive(Debug)]
+pub enum AnyStore {
+    /// In this process.
+    Memory(MemoryStore),
+}
+
+impl AnyStore {
+    /// Opens the configured store.
+    #[must_use]
+    pub fn open(config: StoreConfig) -> Self {
+        match config {
+            StoreConfig::Memory => Self::Memory(MemoryStore::default()),
+        }
+    }
+
+    /// Begins a family with generation 0.
+    ///
+    /// # Errors
+    /// If the store cannot take it.
+    pub async fn begin(&self, family: Family, now: UnixTime) -> Result<(), StoreError> {
+        match self {
+            Self::Memory(store) => store.begin(family, now).await,
+        }
+    }
+
+    /// Takes a refresh token: it can be taken once, and again within `grace`.
+    ///
+    /// # Errors
+    /// If the store cannot tell.
+    pub async fn take(
+        &self,
+        presented: Presented<'_>,
+        now: UnixTime,
+        grace: Duration,
+    ) -> Result<Rotation, StoreError> {
+        match self {
+            Self::Memory(store) => store.take(presented, now, grace).await,
+        }
+    }
+
+    /// Ends what a revocation names, and remembers it until `until`.
+    ///
+    /// # Errors
+    /// If the store cannot take it.
+    pub async fn revoke(&self, revoked: &Revoked, until: UnixTime) -> Result<(), StoreError> {
+        match self {
+            Self::Memory(store) => store.revoke(revoked, until).await,
+        }
+    }
+
+    /// Forgets what has expired.
+    pub fn sweep(&self, now: UnixTime) {
+        match self {
+            Self::Memory(store) => store.sweep(now),
+        }
+    }
+}

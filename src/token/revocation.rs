@@ -1,0 +1,125 @@
+//! Which tokens were taken back before their time?
+//!
+//! A view in memory, asked at every request without a lock on the usual path: each cached token
+//! remembers the count of revocations at which it was last judged, and is judged again only when
+//! that count has changed. Bounded by the revocations of the longest token lifetime: what can only
+//! hit expired tokens is forgotten.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use tokio::sync::{oneshot, watch as channel};
+use tokio::task::spawn_local;
+
+use super::verify::VerifiedToken;
+use crate::clock::UnixTime;
+
+/// What is taken back.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Revoked {
+    /// Every token that came from one login.
+    Family(String),
+    /// Every token of a subject that was issued up to now.
+    Subject(String),
+    /// One token, by its `jti`.
+    Token(String),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// Tokens issued up to this time are hit.
+    at: UnixTime,
+    /// When the last token that could be hit has expired.
+    until: UnixTime,
+}
+
+/// All revocations that can still hit a token.
+#[derive(Debug)]
+pub struct Revocations {
+    count: AtomicU64,
+    entries: DashMap<Revoked, Entry>,
+    changed: channel::Sender<u64>,
+}
+
+impl Default for Revocations {
+    fn default() -> Self {
+        Self {
+            count: AtomicU64::new(0),
+            entries: DashMap::new(),
+            changed: channel::channel(0).0,
+        }
+    }
+}
+
+impl Revocations {
+    /// Counts up with every revocation.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Puts a revocation in force, from the very next request on. `until` is when the last token
+    /// that it could hit has expired.
+    pub fn add(&self, revoked: Revoked, now: UnixTime, until: UnixTime) {
+        self.entries.insert(revoked, Entry { at: now, until });
+        let count = self.count.fetch_add(1, Ordering::AcqRel) + 1;
+        self.changed.send_replace(count);
+    }
+
+    /// Whether a token was taken back.
+    #[must_use]
+    pub fn hit(&self, token: &VerifiedToken) -> bool {
+        if self.entries.is_empty() {
+            return false;
+        }
+        let hits = |revoked: Revoked| self.entries.get(&revoked).map(|entry| entry.at);
+        token
+            .id()
+            .is_some_and(|id| hits(Revoked::Token(id.to_owned())).is_some())
+            || token
+                .family()
+                .is_some_and(|id| hits(Revoked::Family(id.to_owned())).is_some())
+            || hits(Revoked::Subject(token.subject().to_owned()))
+                .is_some_and(|at| token.issued().is_none_or(|issued| issued <= at))
+    }
+
+    /// The first second, from `now` on, in which a token of this subject can be issued that no
+    /// revocation hits: a login right after a log-out must work.
+    #[must_use]
+    pub fn first_free_second(&self, subject: &str, now: UnixTime) -> UnixTime {
+        let entry = self.entries.get(&Revoked::Subject(subject.to_owned()));
+        match entry.map(|entry| entry.at) {
+            Some(at) if at >= now => UnixTime(at.0.saturating_add(1)),
+            _ => now,
+        }
+    }
+
+    /// Forgets what can only hit expired tokens.
+    pub fn sweep(&self, now: UnixTime) {
+        self.entries.retain(|_, entry| now < entry.until);
+    }
+}
+
+/// Tells once if the token is taken back, for whoever holds something open because of it. Asking
+/// the receiver costs no lock; without a token it never tells.
+#[must_use]
+pub fn watch(
+    revocations: Arc<Revocations>,
+    token: Option<Rc<VerifiedToken>>,
+) -> oneshot::Receiver<()> {
+    let (mut tell, told) = oneshot::channel();
+    let Some(token) = token else { return told };
+    let mut changes = revocations.changed.subscribe();
+    spawn_local(async move {
+        while !revocations.hit(&token) {
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                () = tell.closed() => return,
+            }
+        }
+        let _ = tell.send(());
+    });
+    told
+}

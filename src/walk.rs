@@ -1,0 +1,119 @@
+//! How does a walk through the gate end? The answer gets its last headers and the exchange goes
+//! with its body.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+use hyper::upgrade::OnUpgrade;
+use tokio::task::spawn_local;
+
+use crate::answer::Voice;
+use crate::body::GateBody;
+use crate::cors;
+use crate::dialect::CrossOrigin;
+use crate::refusal::Refusal;
+use crate::rules::{Label, Rules};
+use crate::snapshot::Shared;
+use crate::telemetry::exchange::Exchange;
+use crate::token::revocation;
+use crate::token::verify::VerifiedToken;
+use crate::upstream::body::{ResponseBody, Upload};
+use crate::upstream::translate::X_REQUEST_ID;
+use crate::upstream::{respond, tunnel};
+
+/// What the walk has found out so far; a refusal needs it to find its form.
+pub(crate) struct Walk {
+    pub(crate) exchange: Exchange,
+    pub(crate) voice: Voice,
+    /// Whether the URL held a token.
+    pub(crate) is_token_in_query: bool,
+    pub(crate) is_cross_origin: bool,
+}
+
+/// An answer, before it is given to the client.
+pub(crate) enum Answer {
+    /// The gate's own.
+    Own(Response<Bytes>),
+    /// The upstream's.
+    Upstream(Response<ResponseBody>),
+    /// The upstream agreed to a WebSocket; the exchange goes on in its tunnel.
+    Tunnel(Response<ResponseBody>, OnUpgrade, Option<Rc<VerifiedToken>>),
+}
+
+impl Walk {
+    /// It takes a route or an endpoint.
+    pub(crate) fn takes(&mut self, label: &Label, voice: Voice) {
+        self.exchange.routed(&label.metrics, &label.name);
+        if let Voice::Endpoint(dialect, _) = voice {
+            self.exchange.spoken(dialect.name());
+        }
+        self.voice = voice;
+    }
+
+    /// Gives the answer its last headers and the client its response.
+    pub(crate) fn end(
+        mut self,
+        outcome: Result<Answer, Refusal>,
+        rules: &Rules,
+        upload: Rc<Upload>,
+        shared: &Arc<Shared>,
+    ) -> Response<GateBody> {
+        let answer = outcome.unwrap_or_else(|refusal| {
+            if self.exchange.route_metrics().is_none() {
+                let Label { metrics, name } = &rules.nowhere;
+                self.exchange.routed(metrics, name);
+            }
+            self.exchange.refused(&refusal);
+            Answer::Own(self.voice.refuse(&refusal))
+        });
+        let mut response = match answer {
+            Answer::Own(mut response) => {
+                respond::hush(response.headers_mut());
+                response.map(GateBody::own)
+            }
+            Answer::Upstream(response) => response.map(GateBody::upstream),
+            Answer::Tunnel(response, downstream, principal) => {
+                return self.end_in_tunnel(response, downstream, principal, shared);
+            }
+        };
+        self.finish_headers(response.headers_mut());
+        self.exchange.answered(response.status());
+        response.body_mut().carry(self.exchange, upload);
+        response
+    }
+
+    fn finish_headers(&self, headers: &mut HeaderMap) {
+        headers.insert(X_REQUEST_ID, self.exchange.request_id().clone());
+        if self.is_token_in_query {
+            respond::hush(headers);
+        }
+        if self.is_cross_origin && self.voice.cross_origin() == CrossOrigin::Any {
+            cors::allow(headers);
+        }
+    }
+
+    fn end_in_tunnel(
+        mut self,
+        mut response: Response<ResponseBody>,
+        downstream: OnUpgrade,
+        principal: Option<Rc<VerifiedToken>>,
+        shared: &Arc<Shared>,
+    ) -> Response<GateBody> {
+        let upstream = hyper::upgrade::on(&mut response);
+        let mut response = response.map(|_| GateBody::own(Bytes::new()));
+        self.finish_headers(response.headers_mut());
+        self.exchange.answered(response.status());
+        let mut exchange = self.exchange;
+        let shared = Arc::clone(shared);
+        spawn_local(async move {
+            let _open = exchange.tunnelled();
+            let lifetime = principal.as_ref().map(|principal| principal.time_left());
+            let revoked = revocation::watch(Arc::clone(&shared.revocations), principal);
+            let end = tunnel::join(downstream, upstream, lifetime, revoked).await;
+            exchange.tunnel_ended(end);
+        });
+        response
+    }
+}
