@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 
 use crate::refusal::Reason;
+use crate::server::guard::ConnectionGuard;
 use crate::telemetry::exchange::Exchange;
 use crate::upstream::body::{ResponseBody, Upload, drain};
 
@@ -18,7 +19,16 @@ use crate::upstream::body::{ResponseBody, Upload, drain};
 pub struct GateBody {
     source: Source,
     exchange: Option<Exchange>,
-    upload: Option<Rc<Upload>>,
+    kept: Option<Kept>,
+}
+
+/// What must not end before the response does.
+#[derive(Debug)]
+pub struct Kept {
+    /// The request's body.
+    pub upload: Rc<Upload>,
+    /// The client's connection.
+    pub connection: ConnectionGuard,
 }
 
 #[derive(Debug)]
@@ -34,7 +44,7 @@ impl GateBody {
         Self {
             source: Source::Own(Full::new(bytes)),
             exchange: None,
-            upload: None,
+            kept: None,
         }
     }
 
@@ -44,14 +54,14 @@ impl GateBody {
         Self {
             source: Source::Upstream(body),
             exchange: None,
-            upload: None,
+            kept: None,
         }
     }
 
-    /// From now on the exchange ends with this body, and the request's body is kept until then.
-    pub fn carry(&mut self, exchange: Exchange, upload: Rc<Upload>) {
+    /// From now on the exchange ends with this body.
+    pub fn carry(&mut self, exchange: Exchange, kept: Kept) {
         self.exchange = Some(exchange);
-        self.upload = Some(upload);
+        self.kept = Some(kept);
     }
 }
 
@@ -98,8 +108,8 @@ impl Body for GateBody {
 
 impl Drop for GateBody {
     fn drop(&mut self) {
-        if let Some(upload) = self.upload.take() {
-            drain(upload);
+        if let Some(kept) = self.kept.take() {
+            drain(kept.upload);
         }
     }
 }

@@ -87,6 +87,16 @@ pub fn find<'a>(
     }
 }
 
+/// Where what could not be taken as a credential stood.
+#[must_use]
+pub const fn blame(reason: Reason) -> Location {
+    match reason {
+        // Everywhere, or twice in one place.
+        Reason::SeveralCredentials => Location::Nowhere,
+        _ => Location::Header,
+    }
+}
+
 /// The query without any token, for routes that ask for none; nothing if there was none.
 #[must_use]
 pub fn strip_query(query: &str, places: &TokenPlaces) -> Option<String> {

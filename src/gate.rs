@@ -13,10 +13,10 @@ use hyper::body::Incoming;
 
 use crate::answer::{self, Voice};
 use crate::authority::{authority, host};
-use crate::body::GateBody;
+use crate::body::{GateBody, Kept};
 use crate::clock;
 use crate::cors;
-use crate::credential::{self, Location};
+use crate::credential;
 use crate::dialect::CrossOrigin;
 use crate::endpoint;
 use crate::identity::Means;
@@ -26,9 +26,10 @@ use crate::route::path::CanonicalPath;
 use crate::route::policy::{self, Permit, Policy};
 use crate::rules::Rules;
 use crate::server::LimitsConfig;
+use crate::server::guard::ConnectionGuard;
 use crate::snapshot::Shared;
 use crate::telemetry::exchange::Exchange;
-use crate::telemetry::handles::CacheMetrics;
+use crate::telemetry::handles::{CacheMetrics, UpstreamFault};
 use crate::telemetry::metrics::Metrics;
 use crate::token::cache::{Circumstances, Front};
 use crate::token::verify::{VerifiedToken, verify};
@@ -107,6 +108,7 @@ impl Gate {
     pub async fn handle(
         self: Rc<Self>,
         peer: Peer,
+        connection: ConnectionGuard,
         request: Request<Incoming>,
     ) -> Result<Response<GateBody>, Infallible> {
         let rules = self.rules();
@@ -126,7 +128,7 @@ impl Gate {
         };
         let upload = Upload::new(Some(body), walk.exchange.started());
         let outcome = self.walk(&rules, &mut walk, peer, head, &upload).await;
-        Ok(walk.end(outcome, &rules, upload, &self.shared))
+        Ok(walk.end(outcome, &rules, Kept { upload, connection }, &self.shared))
     }
 
     /// The path of a request, one line per stage.
@@ -200,7 +202,7 @@ impl Gate {
             }
         };
         let presented = credential::find(&head.headers, query, &route.token)
-            .inspect_err(|reason| judged(Location::Nowhere, Some(*reason)))?;
+            .inspect_err(|reason| judged(credential::blame(*reason), Some(*reason)))?;
         let location = presented.location;
         let principal = match &presented.token {
             None => Err(Reason::MissingCredential),
@@ -296,6 +298,7 @@ async fn forward(
             permit.principal().cloned(),
         )),
         (StatusCode::SWITCHING_PROTOCOLS, None) => {
+            upstream.metrics.fault(UpstreamFault::Broken);
             let cause = "the upstream switched protocols without being asked";
             Err(Refusal::with_cause(Reason::UpstreamBroken, cause))
         }

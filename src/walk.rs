@@ -10,7 +10,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio::task::spawn_local;
 
 use crate::answer::Voice;
-use crate::body::GateBody;
+use crate::body::{GateBody, Kept};
 use crate::cors;
 use crate::dialect::CrossOrigin;
 use crate::refusal::Refusal;
@@ -19,7 +19,7 @@ use crate::snapshot::Shared;
 use crate::telemetry::exchange::Exchange;
 use crate::token::revocation;
 use crate::token::verify::VerifiedToken;
-use crate::upstream::body::{ResponseBody, Upload};
+use crate::upstream::body::ResponseBody;
 use crate::upstream::translate::X_REQUEST_ID;
 use crate::upstream::{respond, tunnel};
 
@@ -57,7 +57,7 @@ impl Walk {
         mut self,
         outcome: Result<Answer, Refusal>,
         rules: &Rules,
-        upload: Rc<Upload>,
+        kept: Kept,
         shared: &Arc<Shared>,
     ) -> Response<GateBody> {
         let answer = outcome.unwrap_or_else(|refusal| {
@@ -75,12 +75,12 @@ impl Walk {
             }
             Answer::Upstream(response) => response.map(GateBody::upstream),
             Answer::Tunnel(response, downstream, principal) => {
-                return self.end_in_tunnel(response, downstream, principal, shared);
+                return self.end_in_tunnel(response, (downstream, principal), kept, shared);
             }
         };
         self.finish_headers(response.headers_mut());
         self.exchange.answered(response.status());
-        response.body_mut().carry(self.exchange, upload);
+        response.body_mut().carry(self.exchange, kept);
         response
     }
 
@@ -97,8 +97,8 @@ impl Walk {
     fn end_in_tunnel(
         mut self,
         mut response: Response<ResponseBody>,
-        downstream: OnUpgrade,
-        principal: Option<Rc<VerifiedToken>>,
+        (downstream, principal): (OnUpgrade, Option<Rc<VerifiedToken>>),
+        kept: Kept,
         shared: &Arc<Shared>,
     ) -> Response<GateBody> {
         let upstream = hyper::upgrade::on(&mut response);
@@ -108,7 +108,7 @@ impl Walk {
         let mut exchange = self.exchange;
         let shared = Arc::clone(shared);
         spawn_local(async move {
-            let _open = exchange.tunnelled();
+            let _open = (exchange.tunnelled(), kept);
             let lifetime = principal.as_ref().map(|principal| principal.time_left());
             let revoked = revocation::watch(Arc::clone(&shared.revocations), principal);
             let end = tunnel::join(downstream, upstream, lifetime, revoked).await;

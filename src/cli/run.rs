@@ -7,7 +7,8 @@ use std::thread::available_parallelism;
 
 use anyhow::Context as _;
 use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::spawn_blocking;
 use tokio::time::interval;
 
 use super::say;
@@ -139,12 +140,37 @@ pub fn prepare_file(file: &Path) -> Result<Prepared, ConfigError> {
 pub fn run(file: &Path) -> anyhow::Result<()> {
     let prepared = prepare_file(file)?;
     let _logging = start_logging(&prepared.config.log);
-    let serving = serve(prepared)?;
-    serving.announce();
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serving.until_signalled(Some(file.to_owned())))?;
-    serving.end();
-    Ok(())
+    runtime.block_on(async {
+        let signals = Signals::catch()?;
+        let serving = serve(prepared)?;
+        serving.announce();
+        serving
+            .until_signalled(signals, Some(file.to_owned()))
+            .await
+    })
+}
+
+/// The signals that a gate heeds, caught from now on.
+#[derive(Debug)]
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Catches them; before, they would end the process at once.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// A gate that serves.
@@ -249,35 +275,34 @@ impl Serving {
     }
 
     /// Serves the admin listener and keeps house until SIGTERM or SIGINT; SIGHUP reads `file`
-    /// again.
+    /// again. Then drains: no new connection, those that are open end politely or when the grace
+    /// period does. The admin listener answers to the end.
     ///
     /// # Errors
-    /// If signals cannot be caught or the admin socket cannot be used.
-    pub async fn until_signalled(&self, file: Option<PathBuf>) -> anyhow::Result<()> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut hang_up = signal(SignalKind::hangup())?;
+    /// If the admin socket cannot be used.
+    pub async fn until_signalled(
+        self,
+        mut signals: Signals,
+        file: Option<PathBuf>,
+    ) -> anyhow::Result<()> {
         let mut ticks = interval(SWEEP_INTERVAL);
         let admin = Arc::clone(&self.admin).serve(self.admin_socket.try_clone()?);
-        let mut admin = std::pin::pin!(admin);
+        let admin = tokio::spawn(admin);
         loop {
             tokio::select! {
-                _ = interrupt.recv() => break,
-                _ = terminate.recv() => break,
-                _ = hang_up.recv() => self.reload(file.as_deref()),
-                _ = ticks.tick() => self.sweep(),
-                ended = &mut admin => ended?,
+                _ = signals.interrupt.recv() => break,
+                _ = signals.terminate.recv() => break,
+                _ = signals.hang_up.recv() => self.reload(file.as_deref()),
+                _ = ticks.tick() => self.admin.shared.sweep(clock::unix_now()),
             }
         }
         tracing::info!("draining");
-        Ok(())
-    }
-
-    /// Drains: no new connection, those that are open end politely or when the grace period does.
-    pub fn end(self) {
         self.stop.begin();
-        self.workers.join();
+        let workers = self.workers;
+        spawn_blocking(|| workers.join()).await?;
+        admin.abort();
         tracing::info!("stopped");
+        Ok(())
     }
 
     /// Puts the file's rules in force, or keeps the old ones and says why.
@@ -294,9 +319,5 @@ impl Serving {
                 tracing::error!(%error, "the new config was refused; the old one goes on");
             }
         }
-    }
-
-    fn sweep(&self) {
-        self.admin.shared.sweep(clock::unix_now());
     }
 }

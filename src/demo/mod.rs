@@ -11,9 +11,8 @@ use anyhow::Context as _;
 use rcgen::{CertificateParams, KeyPair};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
-use tokio::task::spawn_blocking;
 
-use crate::cli::run::{prepare, serve};
+use crate::cli::run::{Signals, prepare, serve};
 use crate::cli::say;
 use crate::config::files::Files;
 use crate::config::load::parse;
@@ -38,24 +37,23 @@ pub fn run(listen: &str, admin: &str) -> anyhow::Result<()> {
     config.admin.address = Expanded(admin.to_owned());
     let prepared = prepare(config, &files, Path::new(NAME))?;
     let _logging = start_logging(&crate::telemetry::LogConfig::default());
-    runtime.spawn(upstream::serve(legacy, Account::new("legacy", &password)));
-    let serving = serve(prepared)?;
-    let gate = serving
-        .addresses()
-        .first()
-        .copied()
-        .context("the demo has no listener")?;
-    let admin = serving.admin_address();
-    say(banner::lines(
-        &format!("https://{gate}"),
-        &format!("http://{admin}"),
-    ));
-    say("ready");
     runtime.block_on(async {
-        serving.until_signalled(None).await?;
-        // The legacy upstream goes on meanwhile, so that requests under way can end.
-        spawn_blocking(|| serving.end()).await?;
-        Ok(())
+        let signals = Signals::catch()?;
+        // It goes on while the gate drains, so that requests under way can end.
+        tokio::spawn(upstream::serve(legacy, Account::new("legacy", &password)));
+        let serving = serve(prepared)?;
+        let gate = serving
+            .addresses()
+            .first()
+            .copied()
+            .context("the demo has no listener")?;
+        let admin = serving.admin_address();
+        say(banner::lines(
+            &format!("https://{gate}"),
+            &format!("http://{admin}"),
+        ));
+        say("ready");
+        serving.until_signalled(signals, None).await
     })
 }
 

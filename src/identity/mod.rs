@@ -44,7 +44,7 @@ pub struct Attempt {
 /// Which of a user's secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecretKind {
-    /// Memphis' connection token.
+    /// A token that brokers' clients use in place of a password.
     ConnectionToken,
     /// The password.
     Password,

@@ -1,8 +1,8 @@
 //! How is one connection served, from its first byte to its last?
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
@@ -10,12 +10,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::LimitsConfig;
 use super::drain::WorkerDrain;
-use super::listener::Listener;
+use super::guard::ConnectionGuard;
+use super::listener::{Accepted, Listener};
 use super::tls::Tls;
 use crate::gate::{Gate, Peer};
 use crate::stream::Stream;
@@ -24,11 +25,10 @@ use crate::stream::Stream;
 pub(super) async fn serve(
     gate: Rc<Gate>,
     listener: Arc<Listener>,
-    tcp: TcpStream,
-    peer: SocketAddr,
+    (tcp, peer, permit): Accepted,
     drain: WorkerDrain,
 ) {
-    let _open = gate.metrics().connection(&listener.name);
+    let guard = ConnectionGuard::new(gate.metrics().connection(&listener.name), permit);
     if tcp.set_nodelay(true).is_err() {
         return;
     }
@@ -45,8 +45,8 @@ pub(super) async fn serve(
         scheme: listener.scheme(),
     };
     match protocol {
-        Protocol::Http1 => serve_http1(gate, peer, stream, &limits, drain).await,
-        Protocol::Http2 => serve_http2(gate, peer, stream, &limits, drain).await,
+        Protocol::Http1 => serve_http1(gate, peer, stream, &limits, guard, drain).await,
+        Protocol::Http2 => serve_http2(gate, peer, stream, &limits, guard, drain).await,
     }
 }
 
@@ -99,9 +99,10 @@ async fn serve_http1(
     peer: Peer,
     stream: Stream,
     limits: &LimitsConfig,
+    guard: ConnectionGuard,
     drain: WorkerDrain,
 ) {
-    let service = service_fn(|request| Rc::clone(&gate).handle(peer, request));
+    let service = service_fn(|request| Rc::clone(&gate).handle(peer, guard.request(), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout.0)
@@ -112,7 +113,7 @@ async fn serve_http1(
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
-        () = drain.begun() => {
+        () = drain_time(&drain, &guard) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -125,9 +126,10 @@ async fn serve_http2(
     peer: Peer,
     stream: Stream,
     limits: &LimitsConfig,
+    guard: ConnectionGuard,
     drain: WorkerDrain,
 ) {
-    let service = service_fn(|request| Rc::clone(&gate).handle(peer, request));
+    let service = service_fn(|request| Rc::clone(&gate).handle(peer, guard.request(), request));
     let connection = http2::Builder::new(Local)
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams)
@@ -138,13 +140,48 @@ async fn serve_http2(
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
-        () = drain.begun() => {
+        () = idle(&guard, limits.header_timeout.0) => {
+            // Says goodbye if the client listens; one that does not is left after the next wait.
+            connection.as_mut().graceful_shutdown();
+            timeout(FAREWELL, connection).await.unwrap_or(Ok(()))
+        }
+        () = drain_time(&drain, &guard) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
     note(ended);
 }
+
+/// Ends when a connection should be told of the drain. One on which nothing was asked yet was
+/// most likely just made, with its first request on the way: that one is waited for.
+async fn drain_time(drain: &WorkerDrain, guard: &ConnectionGuard) {
+    drain.begun().await;
+    for _ in 0..FIRST_REQUEST_TRIES {
+        if guard.requests() > 0 {
+            return;
+        }
+        sleep(FIRST_REQUEST_PAUSE).await;
+    }
+}
+
+/// Ends when nothing was asked for `limit`, nor is being answered. hyper has no such limit for
+/// HTTP/2, not even for the connection's preface.
+async fn idle(guard: &ConnectionGuard, limit: Duration) {
+    loop {
+        let before = guard.requests();
+        sleep(limit).await;
+        if guard.requests() == before && guard.is_idle(OWN_HOLDERS) {
+            return;
+        }
+    }
+}
+
+/// The connection's own hold on its guard.
+const OWN_HOLDERS: usize = 1;
+const FAREWELL: Duration = Duration::from_secs(1);
+const FIRST_REQUEST_TRIES: u32 = 20;
+const FIRST_REQUEST_PAUSE: Duration = Duration::from_millis(25);
 
 /// Runs tasks on the worker's own thread.
 #[derive(Clone, Copy, Debug)]

@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
@@ -140,7 +141,7 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Accepts connections until the drain begins.
+/// Accepts connections until the drain begins, and then those that the system already has.
 pub(super) async fn accept(
     listener: Arc<Listener>,
     socket: std::net::TcpListener,
@@ -155,27 +156,21 @@ pub(super) async fn accept(
             return;
         }
     };
+    let serve = |accepted| {
+        let (gate, listener) = (Rc::clone(&gate), Arc::clone(&listener));
+        spawn_local(serve(gate, listener, accepted, drain.clone()));
+    };
     let mut begun = std::pin::pin!(drain.begun());
     let mut pause = FIRST_PAUSE;
     loop {
         let accepted = tokio::select! {
-            () = &mut begun => return,
+            () = &mut begun => break,
             accepted = accept_one(&socket, &permits) => accepted,
         };
         match accepted {
-            Ok((stream, peer, permit)) => {
+            Ok(accepted) => {
                 pause = FIRST_PAUSE;
-                let serving = serve(
-                    Rc::clone(&gate),
-                    Arc::clone(&listener),
-                    stream,
-                    peer,
-                    drain.clone(),
-                );
-                spawn_local(async move {
-                    serving.await;
-                    drop(permit);
-                });
+                serve(accepted);
             }
             Err(error) => {
                 // Most often all file descriptors are in use: waiting lets some come free.
@@ -185,13 +180,14 @@ pub(super) async fn accept(
             }
         }
     }
+    // Closing the socket would reset what waits in its queue.
+    while let Some(Ok(accepted)) = accept_one(&socket, &permits).now_or_never() {
+        serve(accepted);
+    }
 }
 
-type Accepted = (
-    tokio::net::TcpStream,
-    SocketAddr,
-    tokio::sync::OwnedSemaphorePermit,
-);
+/// A connection, its client's address, and the permit that it holds.
+pub(super) type Accepted = (TcpStream, SocketAddr, OwnedSemaphorePermit);
 
 async fn accept_one(socket: &TcpListener, permits: &Arc<Semaphore>) -> io::Result<Accepted> {
     let permit = Arc::clone(permits)

@@ -5,6 +5,7 @@
 
 pub mod connection;
 pub mod drain;
+pub mod guard;
 pub mod listener;
 pub mod tls;
 

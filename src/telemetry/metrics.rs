@@ -180,6 +180,8 @@ impl Metrics {
         self.config_last_reload
             .with_label_values::<&str>(&[])
             .set(1);
+        // There from the first scrape on, so that an alert can tell zero from nothing.
+        self.refresh_reuse.with_label_values::<&str>(&[]).inc_by(0);
         let revision = option_env!("TOLLGATE_REVISION").unwrap_or("unknown");
         self.build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION"), revision])

@@ -2,13 +2,14 @@
 //! lives.
 
 use std::future::pending;
+use std::pin::pin;
 use std::time::Duration;
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncWriteExt as _, copy, split};
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::stream::Stream;
 
@@ -49,10 +50,10 @@ pub async fn join(
     else {
         return End::Closed;
     };
-    let Some(mut downstream) = without_early_bytes(downstream) else {
+    let Some(downstream) = without_early_bytes(downstream) else {
         return End::Early;
     };
-    let mut upstream = TokioIo::new(upstream);
+    let upstream = TokioIo::new(upstream);
     let expired = async {
         match lifetime {
             Some(lifetime) => sleep(lifetime).await,
@@ -60,11 +61,32 @@ pub async fn join(
         }
     };
     tokio::select! {
-        _ = copy_bidirectional(&mut downstream, &mut upstream) => End::Closed,
+        () = copy_until_one_closes(downstream, upstream) => End::Closed,
         () = expired => End::Expired,
         Ok(()) = revoked => End::Revoked,
     }
 }
+
+/// Copies both ways. When one end has closed, the other gets what is on the way to it, and a
+/// moment for its last words.
+async fn copy_until_one_closes(downstream: Stream, upstream: TokioIo<Upgraded>) {
+    let (mut from_downstream, mut to_downstream) = split(downstream);
+    let (mut from_upstream, mut to_upstream) = split(upstream);
+    let mut up = pin!(async {
+        let _ = copy(&mut from_downstream, &mut to_upstream).await;
+        let _ = to_upstream.shutdown().await;
+    });
+    let mut down = pin!(async {
+        let _ = copy(&mut from_upstream, &mut to_downstream).await;
+        let _ = to_downstream.shutdown().await;
+    });
+    tokio::select! {
+        () = &mut up => { let _ = timeout(LAST_WORDS, down).await; }
+        () = &mut down => { let _ = timeout(LAST_WORDS, up).await; }
+    }
+}
+
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The client's end, unless it spoke before it was allowed to: such bytes were never judged.
 fn without_early_bytes(upgraded: Upgraded) -> Option<Stream> {

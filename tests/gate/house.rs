@@ -8,19 +8,20 @@ use std::process::Command;
 const DEPENDENCIES: &str = "
 main      | cli
 lib       |
-cli       | admin clock config demo identity server snapshot telemetry token
+cli       | admin clock config demo identity server snapshot store telemetry token
 demo      | cli clock config identity telemetry
-admin     | config server snapshot telemetry
+admin     | config server snapshot telemetry token
 server    | clock config gate refusal snapshot stream telemetry token
 
-gate      | answer authority body clock cors credential dialect endpoint identity refusal route rules server::LimitsConfig snapshot telemetry token upstream
-rules     | clock config refusal route snapshot telemetry upstream answer dialect
-endpoint  | clock config dialect identity refusal snapshot telemetry token upstream
-snapshot  | clock config dialect identity refusal route server::LimitsConfig token upstream
+gate      | answer authority body clock cors credential dialect endpoint identity refusal route rules server::LimitsConfig server::guard snapshot telemetry token upstream walk
+walk      | answer body cors dialect refusal rules server::guard snapshot telemetry token upstream
+rules     | refusal route snapshot telemetry upstream
+endpoint  | clock config dialect identity refusal snapshot store telemetry token upstream
+snapshot  | clock config dialect identity route server::LimitsConfig store token upstream
 
 answer    | dialect refusal upstream::translate::X_REQUEST_ID
 authority | refusal
-body      | refusal telemetry upstream
+body      | refusal server::guard telemetry upstream
 cors      |
 
 route        | config dialect refusal token upstream
@@ -32,9 +33,10 @@ dialect      | config::problem config::secret config::value identity::Attempt id
 identity     | clock config refusal token upstream
 upstream     | clock config credential refusal route stream telemetry token
 token        | clock config refusal
+store        | clock token::revocation
 telemetry    | clock credential::Location refusal token::verify::VerifiedToken upstream::tunnel::End
 
-config          | admin dialect identity route server telemetry token upstream
+config          | admin dialect identity route server store telemetry token upstream
 config/files    | config
 config/load     | config
 config/problem  |

@@ -12,7 +12,7 @@ use http::Request;
 use crate::support::client::{connect, read_response};
 use crate::support::gate::{Builder, Gate, claims, self_signed, sign};
 use crate::support::http2::{Http2, empty, pieces};
-use crate::support::raw::{accepting, read_head, read_rest};
+use crate::support::raw::{accepting, read_chunks, read_head, read_rest};
 use crate::support::upstream::Upstream;
 
 const ROUTES: &str = "
@@ -254,7 +254,7 @@ fn an_upload_that_outlives_its_answer_arrives_without_a_hole() {
         arrived
             .lock()
             .unwrap()
-            .send(read_rest(&mut stream))
+            .send(read_chunks(&mut stream))
             .unwrap();
     });
     let gate = Builder::standard(upstream, ROUTES).start();

@@ -103,9 +103,13 @@ fn a_refresh_without_a_good_refresh_token_is_unauthorized() {
     let pair = gate.login("root", "memphis");
     let refresh = pair["jwt_refresh_token"].as_str().unwrap();
     let state = &claims_of(refresh)["acct"];
+    let lineage = ["fam", "gen"].map(|name| (name, claims_of(refresh)[name].clone()));
     let with = |change: &dyn Fn(&mut Value)| {
         let mut claims = claims();
         claims["acct"] = state.clone();
+        for (name, value) in &lineage {
+            claims[*name] = value.clone();
+        }
         change(&mut claims);
         sign_as("rt+jwt", &claims)
     };
@@ -130,6 +134,14 @@ fn a_refresh_without_a_good_refresh_token_is_unauthorized() {
         (
             "an account without its kind",
             with(&|claims| claims["acct"] = json!("x")).into(),
+        ),
+        (
+            "no family",
+            with(&|claims| claims["fam"] = Value::Null).into(),
+        ),
+        (
+            "another family",
+            with(&|claims| claims["fam"] = json!("other")).into(),
         ),
         ("typ at+jwt", with_claim("acct", state.clone()).into()),
         ("garbage", "garbage".into()),

@@ -58,6 +58,16 @@ pub(crate) fn read_head(stream: &mut impl Read) -> String {
     String::from_utf8(head).unwrap()
 }
 
+/// Reads a chunked body, as raw bytes, to its last chunk or the connection's end.
+pub(crate) fn read_chunks(stream: &mut impl Read) -> Vec<u8> {
+    let mut rest = Vec::new();
+    let mut byte = [0];
+    while !rest.ends_with(b"\r\n0\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count > 0) {
+        rest.push(byte[0]);
+    }
+    rest
+}
+
 /// Reads to the end, whether the peer closes or resets.
 pub(crate) fn read_rest(stream: &mut impl Read) -> Vec<u8> {
     let mut rest = Vec::new();
