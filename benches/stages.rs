@@ -3,7 +3,6 @@
 //! Only the pure parts, without sockets; `--bench load` measures the whole gate.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot run stops")]
-#![expect(missing_docs, reason = "criterion's macros make public items")]
 
 use std::hint::black_box;
 use std::path::Path;
