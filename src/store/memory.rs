@@ -1,4 +1,4 @@
-//! The store in this process. Bounded: at most [`MAX_FAMILIES`] families; further logins are
+//! The store in this process. Bounded: at most a million families; further logins are
 //! refused until some expire.
 //!
 //! Weakness: a restart forgets everything. Forgotten families are refused, so that nothing that

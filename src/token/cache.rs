@@ -199,7 +199,7 @@ pub struct Circumstances<'a> {
     pub revocations: &'a Revocations,
 }
 
-/// One worker's own table in front of the shared layer: [`FRONT_SLOTS`] tokens, each in the one
+/// One worker's own table in front of the shared layer: 4096 tokens, each in the one
 /// slot that its hash names.
 #[derive(Debug)]
 pub struct Front {

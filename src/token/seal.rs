@@ -28,7 +28,7 @@ pub struct Sealer(LessSafeKey);
 /// The seal could not be made or opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
-    /// Fewer than [`MIN_SECRET`] bytes.
+    /// Fewer than 32 bytes.
     #[error("the secret has {0} bytes; at least {MIN_SECRET} are needed")]
     WeakSecret(usize),
     /// The name or password is longer than a token can carry.

@@ -67,7 +67,7 @@ impl Upload {
 
 /// Reads what is left of a request's body when its response has ended, so that the connection can
 /// go on: a client that is still sending would otherwise see a reset instead of the response.
-/// Stops after [`MAX_DRAIN`] bytes or [`DRAIN_TIME`].
+/// Stops after 256 KiB or two seconds.
 ///
 /// An upload that the upstream is still taking is left to it.
 pub fn drain(upload: Rc<Upload>) {
