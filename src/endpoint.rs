@@ -9,14 +9,14 @@ use tokio::time::timeout;
 
 use crate::clock;
 use crate::config::secret::Secret;
-use crate::dialect::{AskedLifetimes, Endpoint, Grant, Mount};
+use crate::dialect::{AskedLifetimes, Endpoint, Grant, Mount, RefreshMode};
 use crate::identity::{Attempt, Means, Principal};
 use crate::refusal::{Detail, Reason, Refusal};
 use crate::snapshot::{Shared, Snapshot};
 use crate::store::{Family, Presented, Rotation, StoreError};
 use crate::telemetry::metrics::Metrics;
 use crate::token::TokenType;
-use crate::token::issue::{Grantee, Lineage, TokenPair, issue_pair};
+use crate::token::issue::{Grantee, Lineage, Order, TokenPair, issue_pair};
 use crate::token::revocation::Revoked;
 use crate::token::verify::{VerifiedToken, verify};
 use crate::upstream::body::RequestBody;
@@ -45,6 +45,9 @@ pub async fn answer(
     head: &request::Parts,
     body: RequestBody,
 ) -> Result<Response<Bytes>, Refusal> {
+    if endpoint == Endpoint::About {
+        return Ok(mount.dialect.about());
+    }
     if endpoint == Endpoint::WrongMethod {
         let allow = Detail::Allow("POST, OPTIONS".to_owned());
         return Err(Refusal::with_detail(Reason::MethodNotAllowed, allow));
@@ -53,12 +56,12 @@ pub async fn answer(
     let refused = outcome.as_ref().err().map(|refusal| refusal.reason);
     match endpoint {
         Endpoint::Refresh => around.metrics.refresh(mount.dialect.name(), refused),
-        Endpoint::Login | Endpoint::WrongMethod => {
+        Endpoint::About | Endpoint::Login | Endpoint::WrongMethod => {
             around.metrics.login(mount.dialect.name(), refused);
         }
     }
     let pair = outcome?;
-    around.metrics.pair_issued();
+    around.metrics.issued(pair.refresh.is_some());
     Ok(mount.dialect.granted(endpoint, &pair))
 }
 
@@ -94,19 +97,28 @@ async fn login(
         .revocations
         .first_free_second(&principal.subject, now);
     let lineage = Lineage::begin(at)?;
-    let pair = issue(around.snapshot, mount, &principal, &lineage, asked)?;
-    let subject = principal.subject;
-    let family = Family {
-        id: lineage.family,
-        subject,
-        expires: at.plus(pair.refresh_ttl),
-    };
-    around
-        .shared
-        .store
-        .begin(family, now)
-        .await
-        .map_err(unavailable)?;
+    let has_refresh = mount.dialect.refresh_mode() != RefreshMode::Absent;
+    let pair = issue(
+        around.snapshot,
+        mount,
+        &principal,
+        &lineage,
+        (has_refresh, asked),
+    )?;
+    if has_refresh {
+        let subject = principal.subject;
+        let family = Family {
+            id: lineage.family,
+            subject,
+            expires: at.plus(pair.refresh_ttl),
+        };
+        around
+            .shared
+            .store
+            .begin(family, now)
+            .await
+            .map_err(unavailable)?;
+    }
     Ok(pair)
 }
 
@@ -127,12 +139,30 @@ async fn refresh(
         .zip(verified.place())
         .ok_or(Reason::Revoked)?;
     // Asked before the token is taken: a provider that fails must not cost the client its token.
-    let principal = renew(around, &verified).await?;
+    let mut principal = renew(around, &verified).await?;
+    principal.resource = verified.resource().map(str::to_owned);
+    let next_expires = now.plus(mount.lifetimes.refresh(asked.refresh));
     let presented = Presented {
         family,
         generation: place,
-        next_expires: now.plus(mount.lifetimes.refresh(asked.refresh)),
+        next_expires,
     };
+    if mount.dialect.refresh_mode() == RefreshMode::Keep {
+        let is_newest = shared
+            .store
+            .is_newest(presented, now)
+            .await
+            .map_err(unavailable)?;
+        let lineage = Lineage {
+            family: family.to_owned(),
+            place,
+            at: now,
+        };
+        return match is_newest {
+            true => issue(snapshot, mount, &principal, &lineage, (false, asked)),
+            false => Err(Reason::Revoked.into()),
+        };
+    }
     let taken = shared
         .store
         .take(presented, now, snapshot.tokens.refresh_grace)
@@ -148,7 +178,7 @@ async fn refresh(
         place: place.saturating_add(1),
         at,
     };
-    issue(snapshot, mount, &principal, &lineage, asked)
+    issue(snapshot, mount, &principal, &lineage, (true, asked))
 }
 
 /// Asks the identity provider whether the account is still as it was.
@@ -191,7 +221,7 @@ fn issue(
     mount: &Mount,
     principal: &Principal,
     lineage: &Lineage,
-    asked: AskedLifetimes,
+    (has_refresh, asked): (bool, AskedLifetimes),
 ) -> Result<TokenPair, Refusal> {
     let sealed = match &snapshot.tokens.sealer {
         Some(sealer) if snapshot.seals_logins => {
@@ -204,11 +234,19 @@ fn issue(
         subject: principal.subject.clone(),
         scope: principal.scopes.join(" "),
         sealed,
+        resource: principal.resource.clone(),
         account: Some(principal.account.clone()),
     };
     let access_ttl = mount.lifetimes.access(asked.access);
     let refresh_ttl = mount.lifetimes.refresh(asked.refresh);
-    issue_pair(&snapshot.tokens, &grantee, lineage, access_ttl, refresh_ttl)
+    let order = Order {
+        access_ttl,
+        refresh_ttl,
+        has_refresh,
+        access_claims: mount.dialect.claims(TokenType::Access, access_ttl),
+        refresh_claims: mount.dialect.claims(TokenType::Refresh, refresh_ttl),
+    };
+    issue_pair(&snapshot.tokens, &grantee, lineage, order)
 }
 
 fn unavailable(error: StoreError) -> Refusal {

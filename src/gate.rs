@@ -146,7 +146,7 @@ impl Gate {
         let host = host(&authority);
         let path = CanonicalPath::parse(head.uri.path())?;
 
-        if let Some((mount, found)) = snapshot.mounts.find(&host, &head.method, head.uri.path()) {
+        if let Some((mount, found)) = snapshot.mounts.find(&host, &head) {
             walk.takes(&rules.endpoints, Voice::Endpoint(mount.dialect, found));
             if head.method == Method::OPTIONS && walk.voice.cross_origin() == CrossOrigin::Any {
                 return Ok(Answer::Own(cors::preflight(&head)));

@@ -39,6 +39,9 @@ CLIENT=                         | its id is kept
 -X PUT                          | it is updated            | "description":"in the hall" | [200]
 -X DELETE                       | it is shown a last time  | "clientId":"lamp-1" | [200]
 /ws/echo                        | the WebSocket echoes     | 101 Switching Protocols | hello
+/api/login"                        | datarhei's login         | datarhei [200]
+/v1/authenticate"                  | Jmvstream's login        | jmvstream [200]
+/api/v1/authenticate"              | EMnify's login           | emnify [200]
 /headers                        | only Basic goes upstream | "authorization":"Basic legacy:***" | [200]
 /metrics                        | refusals are counted too | tollgate_requests_total{ | code="4
 "#;

@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand};
 
 use crate::admin::RevokeRequest;
 use crate::config::load::ConfigError;
-use crate::identity::hashing::HashAlgorithm;
+use crate::identity::hashing::{HashAlgorithm, PasswordForm};
 
 /// A reverse proxy that authenticates: no token, no passage.
 #[derive(Debug, Parser)]
@@ -50,6 +50,9 @@ enum Command {
         /// The algorithm
         #[arg(long, value_enum, default_value = "argon2id")]
         algorithm: HashAlgorithm,
+        /// What is hashed; `sha1` for a users file's `sha1_hash`
+        #[arg(long, value_enum, default_value = "plain")]
+        form: PasswordForm,
     },
     /// Work with tokens
     Token {
@@ -130,7 +133,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Run { config } => run::run(&config.path),
         Command::Check { config } => tools::check(&config.path),
         Command::Demo { listen, admin } => crate::demo::run(&listen, &admin),
-        Command::HashPassword { algorithm } => tools::hash_password(algorithm),
+        Command::HashPassword { algorithm, form } => tools::hash_password(algorithm, form),
         Command::Schema => tools::schema(),
         Command::Token {
             command:

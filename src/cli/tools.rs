@@ -21,7 +21,8 @@ use super::say;
 use crate::admin::RevokeRequest;
 use crate::clock;
 use crate::config::Config;
-use crate::identity::hashing::{HashAlgorithm, hash};
+use crate::identity::hashing::{HashAlgorithm, PasswordForm, hash};
+use crate::identity::users_file::sha1_hex;
 use crate::token::TokenType;
 use crate::token::issue::{Grantee, issue_alone};
 use crate::token::verify::verify;
@@ -37,8 +38,11 @@ pub(super) fn check(file: &Path) -> anyhow::Result<()> {
 }
 
 /// Prints the hash of a password.
-pub(super) fn hash_password(algorithm: HashAlgorithm) -> anyhow::Result<()> {
-    let password = read_line("a password")?;
+pub(super) fn hash_password(algorithm: HashAlgorithm, form: PasswordForm) -> anyhow::Result<()> {
+    let mut password = read_line("a password")?;
+    if form == PasswordForm::Sha1 {
+        password = Zeroizing::new(sha1_hex(&password));
+    }
     say(hash(&password, algorithm)
         .map_err(|error| anyhow!("cannot hash this password: {error}"))?);
     Ok(())
@@ -68,6 +72,7 @@ pub(super) fn mint(
         subject,
         scope,
         sealed: None,
+        resource: None,
         account: None,
     };
     let token = issue_alone(&tokens, &grantee, ttl, clock::unix_now())?;

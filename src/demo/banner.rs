@@ -45,6 +45,11 @@ curl -sk -w ' [%{http_code}]\n' "$GATE/api/client/$CLIENT" -H "$AUTH" -X DELETE
 # A WebSocket, the token in its URL as a browser would do it: it echoes hello and closes.
 curl -sk -iN --http1.1 --max-time 5 -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' "$GATE/ws/echo?message=hello&authorization=$TOKEN" | LC_ALL=C tr -cd '[:print:]\n'; echo
 
+# The same user in other systems' dialects: datarhei Core, Jmvstream, EMnify (SHA-1 of the password).
+curl -sk -o /dev/null -w 'datarhei [%{http_code}]\n' "$GATE/api/login" -H "$JSON" -d '{"username":"root","password":"memphis"}'
+curl -sk -o /dev/null -w 'jmvstream [%{http_code}]\n' "$GATE/v1/authenticate" -H "$JSON" -d '{"email":"root@example.com","password":"memphis","resource":"7f9c24e5-2c31-4f0a-9d0b-5b0f6f1f6a11"}'
+curl -sk -o /dev/null -w 'emnify [%{http_code}]\n' "$GATE/api/v1/authenticate" -H "$JSON" -d "{\"username\":\"root\",\"password\":\"$(printf memphis | sha1sum | cut -c1-40)\"}"
+
 # What the legacy service sees of a request: its own login, never the token.
 curl -sk -w ' [%{http_code}]\n' "$GATE/headers" -H "$AUTH"
 

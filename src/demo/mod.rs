@@ -18,6 +18,7 @@ use crate::config::files::Files;
 use crate::config::load::parse;
 use crate::config::{Config, value::Expanded};
 use crate::identity::hashing::{HashAlgorithm, hash};
+use crate::identity::users_file::sha1_hex;
 use crate::telemetry::start_logging;
 use upstream::Account;
 
@@ -74,6 +75,9 @@ identity:
 upstreams:
   legacy: {{ endpoints: [ "http://{legacy}" ] }}
 login:
+  - dialect: datarhei
+  - dialect: emnify
+  - dialect: jmvstream
   - dialect: memphis
 routes:
   - path: /public/**
@@ -81,6 +85,7 @@ routes:
     public: true
   - path: /**
     upstream: legacy
+    dialect: memphis
     require: {{ scopes: [ demo ] }}
     credential: {{ basic: {{ username: legacy, password_file: legacy-password }} }}
     upstream_refusal: {{ statuses: [ 401 ], locations: [ "/login*" ] }}
@@ -96,10 +101,13 @@ fn files(legacy_password: &str) -> anyhow::Result<Files> {
     ];
     let key = KeyPair::generate()?;
     let certificate = CertificateParams::new(names)?.self_signed(&key)?;
-    let hashed = hash("memphis", HashAlgorithm::Argon2id).map_err(anyhow::Error::msg)?;
+    let argon2id = |text: &str| hash(text, HashAlgorithm::Argon2id).map_err(anyhow::Error::msg);
+    let hashed = argon2id("memphis")?;
+    let sha1 = argon2id(&sha1_hex("memphis"))?;
     let users = format!(
         "users:\n  - name: root\n    email: root@example.com\n    password_hash: \"{hashed}\"\n    \
-         connection_token_hash: \"{hashed}\"\n    scopes: [ demo ]\n"
+         connection_token_hash: \"{hashed}\"\n    sha1_hash: \"{sha1}\"\n    \
+         resources: [ 7f9c24e5-2c31-4f0a-9d0b-5b0f6f1f6a11 ]\n    scopes: [ demo ]\n"
     );
     Ok(Files::in_memory([
         ("tls.crt", certificate.pem().into_bytes()),

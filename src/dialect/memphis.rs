@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Response, StatusCode, request};
-use percent_encoding::percent_decode_str;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::wire::{Fields, json_answer};
 use super::{AskedLifetimes, CrossOrigin, Dialect, Endpoint, Grant};
 use crate::config::secret::Secret;
 use crate::identity::{Attempt, SecretKind};
@@ -24,7 +24,7 @@ impl Dialect for Memphis {
         "memphis"
     }
 
-    fn endpoint(&self, method: &Method, path: &str) -> Option<Endpoint> {
+    fn endpoint(&self, head: &request::Parts, path: &str) -> Option<Endpoint> {
         // Its router compares without case.
         let endpoint = if path.eq_ignore_ascii_case("/auth/authenticate") {
             Endpoint::Login
@@ -33,7 +33,7 @@ impl Dialect for Memphis {
         } else {
             return None;
         };
-        Some(if method == Method::POST {
+        Some(if head.method == Method::POST {
             endpoint
         } else {
             Endpoint::WrongMethod
@@ -75,6 +75,7 @@ impl Dialect for Memphis {
             identifier: without_account(username).to_owned(),
             secret: Secret::new(secret.to_owned()),
             kind,
+            resource: None,
         };
         Ok(Grant::Login(attempt, asked))
     }
@@ -82,13 +83,17 @@ impl Dialect for Memphis {
     fn granted(&self, _: Endpoint, tokens: &TokenPair) -> Response<Bytes> {
         let milliseconds = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         // A fifth field makes Debezium's parser fail.
+        let refresh = tokens
+            .refresh
+            .as_ref()
+            .map(|refresh| refresh.expose().as_str());
         let body = json!({
             "expires_in": milliseconds(tokens.access_ttl),
             "jwt": tokens.access.expose(),
-            "jwt_refresh_token": tokens.refresh.expose(),
+            "jwt_refresh_token": refresh,
             "refresh_token_expires_in": milliseconds(tokens.refresh_ttl),
         });
-        answer(StatusCode::OK, &body)
+        json_answer(StatusCode::OK, &body)
     }
 
     fn refused(&self, endpoint: Option<Endpoint>, refusal: &Refusal) -> Response<Bytes> {
@@ -105,19 +110,19 @@ impl Dialect for Memphis {
             | (
                 Some(_),
                 Reason::UpstreamUnreachable | Reason::UpstreamTimeout | Reason::UpstreamBroken,
-            ) => answer(
+            ) => json_answer(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 &json!({"message": "Server error"}),
             ),
-            (Some(_), Reason::MalformedRequest) => answer(
+            (Some(_), Reason::MalformedRequest) => json_answer(
                 StatusCode::BAD_REQUEST,
                 &json!({"message": invalid(refusal)}),
             ),
-            _ if reason.status() == StatusCode::UNAUTHORIZED => answer(
+            _ if reason.status() == StatusCode::UNAUTHORIZED => json_answer(
                 StatusCode::UNAUTHORIZED,
                 &json!({"message": "Unauthorized"}),
             ),
-            _ => answer(reason.status(), &json!({"message": reason.text()})),
+            _ => json_answer(reason.status(), &json!({"message": reason.text()})),
         }
     }
 
@@ -135,15 +140,6 @@ fn invalid(refusal: &Refusal) -> Value {
     }
 }
 
-fn answer(status: StatusCode, body: &Value) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(body.to_string()));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
 /// `user$1` is the user of account 1; there is but one account behind a gate.
 fn without_account(username: &str) -> &str {
     match username.rsplit_once('$') {
@@ -154,98 +150,4 @@ fn without_account(username: &str) -> &str {
         }
         _ => username,
     }
-}
-
-/// The fields of a body, as Go's decoder reads them: unknown ones ignored, names without case.
-struct Fields {
-    fields: Map<String, Value>,
-    is_form: bool,
-}
-
-impl Fields {
-    fn parse(head: &request::Parts, body: &[u8]) -> Option<Self> {
-        let kind = head
-            .headers
-            .get(CONTENT_TYPE)?
-            .to_str()
-            .ok()?
-            .to_ascii_lowercase();
-        let kind = kind.split(';').next().unwrap_or_default().trim();
-        if kind.ends_with("json") {
-            let fields = serde_json::from_slice(body).ok()?;
-            return Some(Self {
-                fields,
-                is_form: false,
-            });
-        }
-        if kind == "application/x-www-form-urlencoded" {
-            return Some(Self {
-                fields: parse_form(str::from_utf8(body).ok()?)?,
-                is_form: true,
-            });
-        }
-        None
-    }
-
-    fn find(&self, name: &str) -> Option<&Value> {
-        let exact = self.fields.get(name);
-        let found = exact.or_else(|| {
-            let mut fields = self.fields.iter();
-            fields
-                .find(|(key, _)| key.eq_ignore_ascii_case(name))
-                .map(|(_, value)| value)
-        });
-        found.filter(|value| !value.is_null())
-    }
-
-    fn text(&self, name: &str) -> Result<Option<&str>, Refusal> {
-        match self.find(name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(Reason::MalformedRequest.into()),
-        }
-    }
-
-    fn integer(&self, name: &str) -> Result<Option<i64>, Refusal> {
-        let malformed = || Refusal::from(Reason::MalformedRequest);
-        match self.find(name) {
-            None => Ok(None),
-            Some(Value::Number(number)) => {
-                // What does not fit 64 bits asks for the most there is.
-                let large = number.as_u64().map(|_| i64::MAX);
-                number.as_i64().or(large).map(Some).ok_or_else(malformed)
-            }
-            Some(Value::String(text)) if self.is_form => {
-                text.parse().map(Some).map_err(|_| malformed())
-            }
-            Some(_) => Err(malformed()),
-        }
-    }
-
-    /// A lifetime; zero, negative and absent ones mean the default.
-    fn minutes(&self, name: &str) -> Result<Option<Duration>, Refusal> {
-        let minutes = self
-            .integer(name)?
-            .and_then(|minutes| u64::try_from(minutes).ok());
-        Ok(minutes
-            .filter(|minutes| *minutes > 0)
-            .map(|minutes| Duration::from_secs(minutes.saturating_mul(60))))
-    }
-}
-
-fn parse_form(body: &str) -> Option<Map<String, Value>> {
-    let decode = |text: &str| {
-        let spaced = text.replace('+', " ");
-        percent_decode_str(&spaced)
-            .decode_utf8()
-            .ok()
-            .map(|text| text.into_owned())
-    };
-    let pairs = body.split('&').filter(|pair| !pair.is_empty());
-    pairs
-        .map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Some((decode(key)?, Value::String(decode(value)?)))
-        })
-        .collect()
 }

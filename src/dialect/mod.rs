@@ -2,23 +2,28 @@
 //!
 //! A dialect is a pure mapping between wire and meaning, without I/O, clock or store.
 
+pub mod datarhei;
+pub mod emnify;
+pub mod jmvstream;
 pub mod memphis;
+mod wire;
 
 use std::fmt::Debug;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Response, request};
+use http::{Response, request};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::config::problem::Problems;
 use crate::config::secret::Secret;
 use crate::config::value::Span;
 use crate::identity::Attempt;
 use crate::refusal::Refusal;
-use crate::token::Lifetimes;
 use crate::token::issue::TokenPair;
+use crate::token::{Lifetimes, TokenType};
 
 /// One login that the gate answers itself.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -50,6 +55,12 @@ pub struct LoginConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DialectName {
+    /// datarhei Core.
+    Datarhei,
+    /// EMnify's API: login by password, and refresh.
+    Emnify,
+    /// Jmvstream's API.
+    Jmvstream,
     /// The Memphis REST gateway.
     Memphis,
 }
@@ -59,6 +70,9 @@ impl DialectName {
     #[must_use]
     pub fn dialect(self) -> &'static dyn Dialect {
         match self {
+            Self::Datarhei => &datarhei::Datarhei,
+            Self::Emnify => &emnify::Emnify,
+            Self::Jmvstream => &jmvstream::Jmvstream,
             Self::Memphis => &memphis::Memphis,
         }
     }
@@ -67,6 +81,8 @@ impl DialectName {
 /// What a dialect's path is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
+    /// What the service is, told to whoever asks; see [`Dialect::about`].
+    About,
     /// Credentials for tokens.
     Login,
     /// A refresh token for tokens.
@@ -93,6 +109,27 @@ pub struct AskedLifetimes {
     pub refresh: Option<Duration>,
 }
 
+/// What a refresh does to the refresh token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefreshMode {
+    /// There are no refresh tokens.
+    Absent,
+    /// It stays good until it expires; only the access token is new.
+    Keep,
+    /// It is used up, and a new one comes with the new access token.
+    Rotate,
+}
+
+/// How long a dialect's tokens live where the config does not say, because its clients count on
+/// it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UsualLifetimes {
+    /// An access token's.
+    pub access: Option<Duration>,
+    /// A refresh token's.
+    pub refresh: Option<Duration>,
+}
+
 /// Which other sites' pages may call (Fetch standard, CORS protocol).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrossOrigin {
@@ -108,7 +145,7 @@ pub trait Dialect: Debug + Sync {
     fn name(&self) -> &'static str;
 
     /// Whether this path, below the mount's prefix, is the dialect's.
-    fn endpoint(&self, method: &Method, path: &str) -> Option<Endpoint>;
+    fn endpoint(&self, head: &request::Parts, path: &str) -> Option<Endpoint>;
 
     /// Wire to meaning.
     ///
@@ -124,11 +161,31 @@ pub trait Dialect: Debug + Sync {
     /// Tokens to wire.
     fn granted(&self, endpoint: Endpoint, tokens: &TokenPair) -> Response<Bytes>;
 
+    /// What its clients read before they log in, for [`Endpoint::About`].
+    fn about(&self) -> Response<Bytes> {
+        Response::default()
+    }
+
     /// Refusal to wire, on an endpoint of the dialect or on a route of its clients.
     fn refused(&self, endpoint: Option<Endpoint>, refusal: &Refusal) -> Response<Bytes>;
 
     /// Which other sites' pages may call.
     fn cross_origin(&self) -> CrossOrigin;
+
+    /// What a refresh does to the refresh token.
+    fn refresh_mode(&self) -> RefreshMode {
+        RefreshMode::Rotate
+    }
+
+    /// How long its tokens live where the config does not say.
+    fn usual_lifetimes(&self) -> UsualLifetimes {
+        UsualLifetimes::default()
+    }
+
+    /// Claims that its clients read from their tokens, beyond those that every token has.
+    fn claims(&self, _kind: TokenType, _lifetime: Duration) -> Map<String, Value> {
+        Map::new()
+    }
 }
 
 /// A dialect where it is mounted.
@@ -176,14 +233,15 @@ impl Mounts {
 
     /// The mount and endpoint that a request is for, if any.
     #[must_use]
-    pub fn find(&self, host: &str, method: &Method, path: &str) -> Option<(&Mount, Endpoint)> {
+    pub fn find(&self, host: &str, head: &request::Parts) -> Option<(&Mount, Endpoint)> {
+        let path = head.uri.path();
         self.0.iter().find_map(|mount| {
             if mount.host.as_deref().is_some_and(|wanted| wanted != host) {
                 return None;
             }
             let endpoint = mount
                 .dialect
-                .endpoint(method, path.strip_prefix(&mount.prefix)?)?;
+                .endpoint(head, path.strip_prefix(&mount.prefix)?)?;
             Some((mount, endpoint))
         })
     }
@@ -192,11 +250,22 @@ impl Mounts {
 impl LoginConfig {
     fn build(&self, at: &str, defaults: &Lifetimes, problems: &mut Problems) -> Mount {
         let or = |own: Option<Span>, default: Duration| own.map_or(default, |span| span.0);
+        let usual = self.dialect.dialect().usual_lifetimes();
         let max_access = or(self.max_access_ttl, defaults.max_access);
         let max_refresh = or(self.max_refresh_ttl, defaults.max_refresh);
         let lifetimes = Lifetimes {
-            access: or(self.access_ttl, defaults.access),
-            refresh: or(self.refresh_ttl, defaults.refresh),
+            access: or(
+                self.access_ttl,
+                usual
+                    .access
+                    .map_or(defaults.access, |usual| usual.min(max_access)),
+            ),
+            refresh: or(
+                self.refresh_ttl,
+                usual
+                    .refresh
+                    .map_or(defaults.refresh, |usual| usual.min(max_refresh)),
+            ),
             max_access,
             max_refresh,
         };

@@ -31,6 +31,15 @@ pub enum HashAlgorithm {
     Bcrypt,
 }
 
+/// In which form clients send a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PasswordForm {
+    /// As it is.
+    Plain,
+    /// Its SHA-1 in hexadecimal digits.
+    Sha1,
+}
+
 impl StoredHash {
     /// Takes a hash from a config.
     ///

@@ -39,6 +39,9 @@ pub struct Attempt {
     pub secret: Secret<String>,
     /// Which of the user's secrets it is.
     pub kind: SecretKind,
+    /// What the user wants to work with, where the dialect's clients name it; the user must be
+    /// allowed to.
+    pub resource: Option<String>,
 }
 
 /// Which of a user's secrets.
@@ -48,6 +51,8 @@ pub enum SecretKind {
     ConnectionToken,
     /// The password.
     Password,
+    /// The SHA-1 of the password in hexadecimal digits, or the password itself.
+    Sha1Password,
 }
 
 /// Who was authenticated.
@@ -57,6 +62,8 @@ pub struct Principal {
     pub subject: String,
     /// Scopes.
     pub scopes: Vec<String>,
+    /// The resource that was asked for, and may be used.
+    pub resource: Option<String>,
     /// Which provider knows the account, and in which state; see [`Providers::renew`].
     pub account: String,
     /// What the user logged in with.

@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Attempt, IdentityProvider, Means, Principal};
+use super::{Attempt, IdentityProvider, Means, Principal, SecretKind};
 use crate::clock;
 use crate::config::problem::Problems;
 use crate::config::secret::Secret;
@@ -101,6 +101,7 @@ impl UpstreamProbe {
         Ok(Some(Principal {
             subject: login.username.clone(),
             scopes: self.scopes.clone(),
+            resource: None,
             account: format!("{}:{}", Self::KIND, upstream.name()),
             login,
         }))
@@ -147,6 +148,10 @@ impl IdentityProvider for UpstreamProbe {
         attempt: &Attempt,
         means: &Means<'_>,
     ) -> Result<Option<Principal>, Refusal> {
+        // The upstream cannot be asked about resources, nor with a hash of the password.
+        if attempt.resource.is_some() || attempt.kind == SecretKind::Sha1Password {
+            return Ok(None);
+        }
         let username = attempt.identifier.clone();
         let password = Secret::new(attempt.secret.expose().clone());
         self.ask(UpstreamLogin { username, password }, means).await

@@ -35,6 +35,11 @@ struct UserConfig {
     password_hash: Option<String>,
     #[serde(default)]
     connection_token_hash: Option<String>,
+    /// Over the SHA-1 of the password; written by `hash-password --form sha1`.
+    #[serde(default)]
+    sha1_hash: Option<String>,
+    #[serde(default)]
+    resources: Vec<String>,
     #[serde(default)]
     scopes: Vec<String>,
 }
@@ -54,6 +59,8 @@ struct User {
     name: String,
     password: Option<StoredHash>,
     connection_token: Option<StoredHash>,
+    sha1: Option<StoredHash>,
+    resources: Vec<String>,
     scopes: Vec<String>,
 }
 
@@ -91,8 +98,14 @@ impl UsersFile {
         };
         let password = parse_hash("password_hash", config.password_hash);
         let connection_token = parse_hash("connection_token_hash", config.connection_token_hash);
-        self.decoys
-            .extend(password.iter().chain(&connection_token).cloned());
+        let sha1 = parse_hash("sha1_hash", config.sha1_hash);
+        self.decoys.extend(
+            password
+                .iter()
+                .chain(&connection_token)
+                .chain(&sha1)
+                .cloned(),
+        );
         if config.name.is_empty() || config.name.contains(':') {
             let text =
                 "must not be empty, nor contain `:`, where Basic splits (RFC 7617 section 2)";
@@ -115,6 +128,8 @@ impl UsersFile {
             name: config.name,
             password,
             connection_token,
+            sha1,
+            resources: config.resources,
             scopes,
         });
     }
@@ -146,18 +161,34 @@ impl IdentityProvider for UsersFile {
         means: &Means<'_>,
     ) -> Result<Option<Principal>, Refusal> {
         let user = self.find(&attempt.identifier);
-        let stored = user.and_then(|user| match attempt.kind {
-            SecretKind::ConnectionToken => user.connection_token.clone(),
-            SecretKind::Password => user.password.clone(),
-        });
+        let (stored, secret) = match attempt.kind {
+            SecretKind::ConnectionToken => (
+                user.and_then(|user| user.connection_token.clone()),
+                attempt.secret.clone(),
+            ),
+            SecretKind::Password => (
+                user.and_then(|user| user.password.clone()),
+                attempt.secret.clone(),
+            ),
+            SecretKind::Sha1Password => match user.and_then(|user| user.sha1.clone()) {
+                Some(stored) => (Some(stored), sha1_form(&attempt.secret)),
+                None => (
+                    user.and_then(|user| user.password.clone()),
+                    attempt.secret.clone(),
+                ),
+            },
+        };
         let is_real = stored.is_some();
         let hash = stored
             .or_else(|| self.decoy(&attempt.identifier))
             .ok_or_else(|| Refusal::with_cause(Reason::Internal, "no hash to compare with"))?;
-        let verdict = means.hashing.verify(hash, attempt.secret.clone()).await?;
+        let verdict = means.hashing.verify(hash, secret).await?;
         match user {
             None => Ok(None),
-            Some(user) if is_real && verdict => Ok(Some(user.principal(attempt.secret.clone()))),
+            Some(user) if is_real && verdict && user.may_use(attempt.resource.as_deref()) => {
+                let resource = attempt.resource.clone();
+                Ok(Some(user.principal(attempt.secret.clone(), resource)))
+            }
             Some(_) => Err(Reason::BadCredentials.into()),
         }
     }
@@ -172,15 +203,46 @@ impl IdentityProvider for UsersFile {
         let user = self.find(subject);
         let user = user.filter(|user| user.name == subject && user.state() == state);
         let password = login.map_or_else(Secret::default, |login| login.password);
-        Ok(user.map(|user| user.principal(password)))
+        Ok(user.map(|user| user.principal(password, None)))
     }
 }
 
+/// The SHA-1 of a password in hexadecimal digits, unless it is that already.
+fn sha1_form(secret: &Secret<String>) -> Secret<String> {
+    let text = secret.expose();
+    if text.len() == 40 && text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Secret::new(text.to_ascii_lowercase());
+    }
+    Secret::new(sha1_hex(text))
+}
+
+/// The SHA-1 of a text in hexadecimal digits, as some clients send their password. Whoever has it
+/// can log in with it: it is a password, only one that nobody chose.
+#[must_use]
+pub fn sha1_hex(text: &str) -> String {
+    let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
+    digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
 impl User {
-    fn principal(&self, password: Secret<String>) -> Principal {
+    fn may_use(&self, resource: Option<&str>) -> bool {
+        let is = |resource: &str| {
+            self.resources
+                .iter()
+                .any(|own| own.eq_ignore_ascii_case(resource))
+        };
+        resource.is_none_or(is)
+    }
+
+    fn principal(&self, password: Secret<String>, resource: Option<String>) -> Principal {
         Principal {
             subject: self.name.clone(),
             scopes: self.scopes.clone(),
+            resource,
             account: format!("{}:{}", UsersFile::KIND, self.state()),
             login: UpstreamLogin {
                 username: self.name.clone(),
@@ -192,7 +254,7 @@ impl User {
     /// Changes when a secret of the user changes; tells nothing about the hashes.
     fn state(&self) -> String {
         let mut context = digest::Context::new(&digest::SHA256);
-        for stored in [&self.password, &self.connection_token] {
+        for stored in [&self.password, &self.connection_token, &self.sha1] {
             context.update(stored.as_ref().map_or("", StoredHash::text).as_bytes());
             context.update(&[0]);
         }

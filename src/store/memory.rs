@@ -79,6 +79,13 @@ impl Store for MemoryStore {
         Ok(Rotation::Reused)
     }
 
+    async fn is_newest(&self, presented: Presented<'_>, now: UnixTime) -> Result<bool, StoreError> {
+        let record = self.families.get(presented.family);
+        Ok(record.is_some_and(|record| {
+            now < record.expires && record.generation == presented.generation
+        }))
+    }
+
     async fn revoke(&self, revoked: &Revoked, _: UnixTime) -> Result<(), StoreError> {
         match revoked {
             Revoked::Family(family) => {

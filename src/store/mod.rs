@@ -77,6 +77,9 @@ pub(crate) trait Store {
         grace: Duration,
     ) -> Result<Rotation, StoreError>;
 
+    /// Whether a refresh token is the newest of its family; takes nothing.
+    async fn is_newest(&self, presented: Presented<'_>, now: UnixTime) -> Result<bool, StoreError>;
+
     /// Ends what a revocation names, and remembers it until `until`.
     async fn revoke(&self, revoked: &Revoked, until: UnixTime) -> Result<(), StoreError>;
 
@@ -122,6 +125,20 @@ impl AnyStore {
     ) -> Result<Rotation, StoreError> {
         match self {
             Self::Memory(store) => store.take(presented, now, grace).await,
+        }
+    }
+
+    /// Whether a refresh token is the newest of its family; takes nothing.
+    ///
+    /// # Errors
+    /// If the store cannot tell.
+    pub async fn is_newest(
+        &self,
+        presented: Presented<'_>,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        match self {
+            Self::Memory(store) => store.is_newest(presented, now).await,
         }
     }
 

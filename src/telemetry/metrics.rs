@@ -131,10 +131,12 @@ impl Metrics {
         self.refresh_reuse.with_label_values::<&str>(&[]).inc();
     }
 
-    /// An access token and a refresh token were issued.
-    pub fn pair_issued(&self) {
+    /// An access token was issued, with or without a refresh token.
+    pub fn issued(&self, has_refresh: bool) {
         self.tokens_issued.with_label_values(&["access"]).inc();
-        self.tokens_issued.with_label_values(&["refresh"]).inc();
+        if has_refresh {
+            self.tokens_issued.with_label_values(&["refresh"]).inc();
+        }
     }
 
     /// A connection was accepted; it is open until the guard is dropped.

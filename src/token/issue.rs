@@ -6,6 +6,7 @@ use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::{Audience, Claims, TokenType, Tokens};
 use crate::clock::UnixTime;
@@ -21,6 +22,8 @@ pub struct Grantee {
     pub scope: String,
     /// The user's own upstream credential, sealed.
     pub sealed: Option<String>,
+    /// What the subject asked to work with.
+    pub resource: Option<String>,
     /// The state of the account; goes into refresh tokens only.
     pub account: Option<String>,
 }
@@ -30,8 +33,8 @@ pub struct Grantee {
 pub struct TokenPair {
     /// Opens routes.
     pub access: Secret<String>,
-    /// Buys the next pair.
-    pub refresh: Secret<String>,
+    /// Buys the next pair, if there is one.
+    pub refresh: Option<Secret<String>>,
     /// The access token's lifetime.
     pub access_ttl: Duration,
     /// The refresh token's lifetime.
@@ -64,7 +67,22 @@ impl Lineage {
     }
 }
 
-/// Issues an access token and a refresh token.
+/// What a pair is to be, beyond whom it is about.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// How long the access token lives.
+    pub access_ttl: Duration,
+    /// How long the refresh token lives.
+    pub refresh_ttl: Duration,
+    /// Whether a refresh token comes with it.
+    pub has_refresh: bool,
+    /// Further claims of the access token.
+    pub access_claims: Map<String, Value>,
+    /// Further claims of the refresh token.
+    pub refresh_claims: Map<String, Value>,
+}
+
+/// Issues an access token, and a refresh token if one is ordered.
 ///
 /// # Errors
 /// [`Reason::Internal`] if the key cannot sign.
@@ -72,27 +90,50 @@ pub fn issue_pair(
     tokens: &Tokens,
     grantee: &Grantee,
     lineage: &Lineage,
-    access_ttl: Duration,
-    refresh_ttl: Duration,
+    order: Order,
 ) -> Result<TokenPair, Refusal> {
     let Lineage { family, place, at } = lineage;
+    let Order {
+        access_ttl,
+        refresh_ttl,
+        ..
+    } = order;
     let claims = |ttl, kind| Claims {
         jti: Some(format!("{family}.{place}.{kind}")),
         fam: Some(family.clone()),
         ..claims(tokens, grantee, *at, ttl)
     };
-    let access = claims(access_ttl, "a");
+    let access = Extended {
+        claims: claims(access_ttl, "a"),
+        further: order.access_claims,
+    };
     let refresh = Claims {
         r#gen: Some(*place),
         acct: grantee.account.clone(),
         ..claims(refresh_ttl, "r")
     };
+    let refresh = Extended {
+        claims: refresh,
+        further: order.refresh_claims,
+    };
+    let refresh = order
+        .has_refresh
+        .then(|| sign(tokens, TokenType::Refresh, &refresh));
     Ok(TokenPair {
         access: sign(tokens, TokenType::Access, &access)?,
-        refresh: sign(tokens, TokenType::Refresh, &refresh)?,
+        refresh: refresh.transpose()?,
         access_ttl,
         refresh_ttl,
     })
+}
+
+/// Claims with those of a dialect.
+#[derive(Serialize)]
+struct Extended {
+    #[serde(flatten)]
+    claims: Claims,
+    #[serde(flatten)]
+    further: Map<String, Value>,
 }
 
 /// Issues one access token that belongs to no login.
@@ -123,13 +164,18 @@ fn claims(tokens: &Tokens, grantee: &Grantee, at: UnixTime, ttl: Duration) -> Cl
         jti: None,
         scope: grantee.scope.clone(),
         sealed: grantee.sealed.clone(),
+        resource: grantee.resource.clone(),
         fam: None,
         r#gen: None,
         acct: None,
     }
 }
 
-fn sign(tokens: &Tokens, kind: TokenType, claims: &Claims) -> Result<Secret<String>, Refusal> {
+fn sign(
+    tokens: &Tokens,
+    kind: TokenType,
+    claims: &impl Serialize,
+) -> Result<Secret<String>, Refusal> {
     let key = tokens
         .keys
         .signing()

@@ -139,6 +139,9 @@ pub struct Claims {
     /// The user's own upstream credential, sealed for the gate alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<String>,
+    /// What the subject asked to work with at its login, and may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
     /// The family: all tokens that came from one login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fam: Option<String>,

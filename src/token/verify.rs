@@ -22,6 +22,7 @@ pub struct VerifiedToken {
     scope: Box<str>,
     sealed: Option<Box<str>>,
     account: Option<Box<str>>,
+    resource: Option<Box<str>>,
     id: Option<Box<str>>,
     family: Option<Box<str>>,
     place: Option<u64>,
@@ -52,6 +53,12 @@ impl VerifiedToken {
     #[must_use]
     pub fn account(&self) -> Option<&str> {
         self.account.as_deref()
+    }
+
+    /// What the subject asked to work with at its login.
+    #[must_use]
+    pub fn resource(&self) -> Option<&str> {
+        self.resource.as_deref()
     }
 
     /// `jti`.
@@ -113,7 +120,13 @@ impl VerifiedToken {
     /// About how many bytes it takes in memory.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let texts = [&self.sealed, &self.account, &self.id, &self.family];
+        let texts = [
+            &self.sealed,
+            &self.account,
+            &self.resource,
+            &self.id,
+            &self.family,
+        ];
         let texts = texts.map(|text| text.as_deref().map_or(0, str::len));
         size_of::<Self>() + self.subject.len() + self.scope.len() + texts.iter().sum::<usize>()
     }
@@ -167,6 +180,7 @@ pub fn verify(
         scope: claims.scope.into(),
         sealed: claims.sealed.map(Into::into),
         account: claims.acct.map(Into::into),
+        resource: claims.resource.map(Into::into),
         id: claims.jti.map(Into::into),
         family: claims.fam.map(Into::into),
         place: claims.r#gen,

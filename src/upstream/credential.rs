@@ -89,12 +89,12 @@ impl UpstreamCredential {
     ) -> Result<Option<(HeaderName, HeaderValue)>, Refusal> {
         let missing = || Refusal::from(Reason::NoUpstreamCredential);
         match self {
-            Self::Fixed(name, value) => Ok(Some((name.clone(), value.clone()))),
+            Self::Fixed(name, value) => Ok(Some((name.clone(), own_copy(value)))),
             Self::None => Ok(None),
             Self::PerUser(values) => {
                 let subject = principal.ok_or_else(missing)?.subject();
                 let value = values.get(subject).ok_or_else(missing)?;
-                Ok(Some((AUTHORIZATION, value.clone())))
+                Ok(Some((AUTHORIZATION, own_copy(value))))
             }
             Self::Login => {
                 let principal = principal.ok_or_else(missing)?;
@@ -121,6 +121,15 @@ pub fn basic(username: &str, password: &str) -> HeaderValue {
     let mut value = HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""));
     value.set_sensitive(true);
     value
+}
+
+/// A copy with bytes of its own: a clone would count references in a place that all workers write.
+pub(super) fn own_copy(value: &HeaderValue) -> HeaderValue {
+    let copy = HeaderValue::from_bytes(value.as_bytes());
+    // The bytes of a header value are one.
+    let mut copy = copy.unwrap_or_else(|_| value.clone());
+    copy.set_sensitive(value.is_sensitive());
+    copy
 }
 
 impl CredentialConfig {

@@ -14,6 +14,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request};
 
 use super::body::RequestBody;
+use super::credential::own_copy;
 use crate::credential;
 use crate::refusal::{Reason, Refusal};
 use crate::route::Route;
@@ -90,7 +91,7 @@ pub fn translate(
     }
     write_facts(headers, route, &facts)?;
     for (name, value) in &route.set_headers {
-        headers.insert(name, value.clone());
+        headers.insert(name, own_copy(value));
     }
     if let Some((name, value)) = credential {
         headers.insert(name, value);

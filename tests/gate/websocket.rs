@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::client::{IntoClientRequest, client};
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::tungstenite::{Message, WebSocket, accept_hdr};
 
-use crate::support::client::{connect, read_response};
+use crate::support::client::{connect, read_response, send};
 use crate::support::gate::{Builder, Gate, claims, sign};
 use crate::support::raw::{accepting, read_head, read_rest};
 use crate::support::unix_now;
@@ -266,6 +266,25 @@ fn a_tunnel_ends_with_its_token() {
     assert_eq!(line["subject"], "root", "{line}");
     let took = line["duration_ms"].as_f64().unwrap();
     assert!((500.0..3000.0).contains(&took), "{line}");
+}
+
+#[test]
+fn a_tunnel_ends_when_its_token_is_revoked() {
+    let (upstream, _) = echo();
+    let gate = Builder::standard(upstream, ROUTES).start();
+    let bearer = format!("Bearer {}", gate.token("root", "memphis"));
+    let mut opened = open(&gate, "/ws/a", &[("authorization", &bearer)]);
+    opened.assert_echo();
+    let (body, kind) = (r#"{"subject":"root"}"#, "application/json");
+    let request = format!(
+        "POST /revoke HTTP/1.1\r\nhost: {}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}",
+        gate.admin,
+        body.len()
+    );
+    assert_eq!(send(gate.admin, request).status, 200);
+    let end = opened.socket.read();
+    assert!(end.is_err(), "{end:?}");
+    assert_eq!(gate.exchange("/ws/a")["tunnel_end"], "revoked");
 }
 
 #[test]

@@ -1,0 +1,117 @@
+//! What do the dialects' wires have in common? JSON answers, and bodies with named fields.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response, StatusCode, request};
+use percent_encoding::percent_decode_str;
+use serde_json::{Map, Value};
+
+use crate::refusal::{Reason, Refusal};
+
+/// A JSON answer.
+pub(super) fn json_answer(status: StatusCode, body: &Value) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(body.to_string()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The fields of a JSON object or a form, read leniently: unknown ones ignored, names without case.
+pub(super) struct Fields {
+    fields: Map<String, Value>,
+    is_form: bool,
+}
+
+impl Fields {
+    pub(super) fn parse(head: &request::Parts, body: &[u8]) -> Option<Self> {
+        let kind = head
+            .headers
+            .get(CONTENT_TYPE)?
+            .to_str()
+            .ok()?
+            .to_ascii_lowercase();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        if kind.ends_with("json") {
+            let fields = serde_json::from_slice(body).ok()?;
+            return Some(Self {
+                fields,
+                is_form: false,
+            });
+        }
+        if kind == "application/x-www-form-urlencoded" {
+            return Some(Self {
+                fields: parse_form(str::from_utf8(body).ok()?)?,
+                is_form: true,
+            });
+        }
+        None
+    }
+
+    fn find(&self, name: &str) -> Option<&Value> {
+        let exact = self.fields.get(name);
+        let found = exact.or_else(|| {
+            let mut fields = self.fields.iter();
+            fields
+                .find(|(key, _)| key.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value)
+        });
+        found.filter(|value| !value.is_null())
+    }
+
+    /// A text; ill-typed ones are refused.
+    pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Refusal> {
+        match self.find(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(Reason::MalformedRequest.into()),
+        }
+    }
+
+    /// An integer; ill-typed ones are refused.
+    pub(super) fn integer(&self, name: &str) -> Result<Option<i64>, Refusal> {
+        let malformed = || Refusal::from(Reason::MalformedRequest);
+        match self.find(name) {
+            None => Ok(None),
+            Some(Value::Number(number)) => {
+                // What does not fit 64 bits asks for the most there is.
+                let large = number.as_u64().map(|_| i64::MAX);
+                number.as_i64().or(large).map(Some).ok_or_else(malformed)
+            }
+            Some(Value::String(text)) if self.is_form => {
+                text.parse().map(Some).map_err(|_| malformed())
+            }
+            Some(_) => Err(malformed()),
+        }
+    }
+
+    /// A lifetime; zero, negative and absent ones mean the default.
+    pub(super) fn minutes(&self, name: &str) -> Result<Option<Duration>, Refusal> {
+        let minutes = self
+            .integer(name)?
+            .and_then(|minutes| u64::try_from(minutes).ok());
+        Ok(minutes
+            .filter(|minutes| *minutes > 0)
+            .map(|minutes| Duration::from_secs(minutes.saturating_mul(60))))
+    }
+}
+
+fn parse_form(body: &str) -> Option<Map<String, Value>> {
+    let decode = |text: &str| {
+        let spaced = text.replace('+', " ");
+        percent_decode_str(&spaced)
+            .decode_utf8()
+            .ok()
+            .map(|text| text.into_owned())
+    };
+    let pairs = body.split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Some((decode(key)?, Value::String(decode(value)?)))
+        })
+        .collect()
+}

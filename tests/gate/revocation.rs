@@ -1,0 +1,128 @@
+//! Taking tokens back: from the very next request on, cached or not.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::support::client;
+use crate::support::gate::{BINARY, Builder, Gate, users};
+use crate::support::tokens::claims_of;
+use crate::support::upstream::Upstream;
+
+const ROUTES: &str = "  - { path: /api/**, upstream: app }";
+
+fn start() -> (Upstream, Gate) {
+    let upstream = Upstream::start();
+    let users = users(&[("root", "memphis", "[ admin ]"), ("eve", "memphis", "[]")]);
+    let gate = Builder::standard(upstream.address, ROUTES)
+        .file("users.yaml", users)
+        .start();
+    (upstream, gate)
+}
+
+fn revoke(gate: &Gate, arguments: &[&str]) -> Output {
+    let admin = gate.admin.to_string();
+    let mut command = Command::new(BINARY);
+    command
+        .args(["token", "revoke", "--admin", &admin])
+        .args(arguments);
+    command.output().unwrap()
+}
+
+fn status(gate: &Gate, pair: &Value) -> u16 {
+    gate.get("/api/x", pair["jwt"].as_str().unwrap()).status
+}
+
+#[test]
+fn a_revoked_subject_is_refused_at_once_and_may_log_in_again() {
+    let (_upstream, gate) = start();
+    let pair = gate.login("root", "memphis");
+    let other = gate.login("eve", "memphis");
+    for _ in 0..8 {
+        assert_eq!(status(&gate, &pair), 200);
+    }
+    let output = revoke(&gate, &["--subject", "root"]);
+    assert!(output.status.success(), "{output:?}");
+    for _ in 0..8 {
+        let response = gate.get("/api/x", pair["jwt"].as_str().unwrap());
+        assert_eq!(response.status, 401);
+        let challenge = response.header("www-authenticate").unwrap().to_owned();
+        assert!(challenge.contains("invalid_token"), "{challenge}");
+    }
+    let body = format!("{{\"jwt_refresh_token\":{}}}", pair["jwt_refresh_token"]);
+    assert_eq!(gate.post_json("/auth/refreshToken", &body).status, 401);
+    assert_eq!(status(&gate, &other), 200);
+    let again = gate.login("root", "memphis");
+    assert_eq!(
+        status(&gate, &again),
+        200,
+        "a login right after the revocation works"
+    );
+    assert_eq!(status(&gate, &pair), 401);
+}
+
+#[test]
+fn a_family_or_a_single_token_can_be_revoked() {
+    let (_upstream, gate) = start();
+    let [first, second, third] = [(); 3].map(|()| gate.login("root", "memphis"));
+    let claim = |pair: &Value, name: &str| {
+        claims_of(pair["jwt"].as_str().unwrap())[name]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(status(&gate, &first), 200);
+    assert!(
+        revoke(&gate, &["--family", &claim(&first, "fam")])
+            .status
+            .success()
+    );
+    assert!(
+        revoke(&gate, &["--token-id", &claim(&second, "jti")])
+            .status
+            .success()
+    );
+    assert_eq!(status(&gate, &first), 401);
+    assert_eq!(status(&gate, &second), 401);
+    assert_eq!(status(&gate, &third), 200);
+    let body = format!("{{\"jwt_refresh_token\":{}}}", second["jwt_refresh_token"]);
+    let refreshed = gate.post_json("/auth/refreshToken", &body);
+    assert_eq!(refreshed.status, 200, "one access token is not its login");
+}
+
+#[test]
+fn revoking_says_what_is_wrong_with_the_call() {
+    let (_upstream, gate) = start();
+    let output = revoke(&gate, &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("--subject")
+    );
+    let output = revoke(&gate, &["--subject", "a", "--family", "b"]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_web_page_cannot_revoke() {
+    let (_upstream, gate) = start();
+    let pair = gate.login("root", "memphis");
+    let body = r#"{"subject":"root"}"#;
+    for (host, kind, expected) in [
+        ("127.0.0.1:9901", "text/plain", 403),
+        ("rebound.example", "application/json", 403),
+        ("127.0.0.1.example:80", "application/json", 403),
+    ] {
+        let length = body.len();
+        let response = client::send(
+            gate.admin,
+            format!(
+                "POST /revoke HTTP/1.1\r\nhost: {host}\r\ncontent-type: {kind}\r\n\
+                 content-length: {length}\r\n\r\n{body}"
+            ),
+        );
+        assert_eq!(response.status, expected, "{host} {kind}");
+    }
+    assert_eq!(status(&gate, &pair), 200);
+}
