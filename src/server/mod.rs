@@ -24,6 +24,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::config::value::{Size, Span};
 use crate::gate::Gate;
 use crate::snapshot::Shared;
+use crate::telemetry::batch::{batch_lines, end_batches};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::scrape::Registries;
 use crate::token::cache::SWEEP_INTERVAL;
@@ -172,6 +173,7 @@ impl Work {
             }
         };
         LocalSet::new().block_on(&runtime, self.serve());
+        end_batches();
     }
 
     async fn serve(self) {
@@ -189,6 +191,7 @@ impl Work {
             );
             listening.push(spawn_local(accepting));
         }
+        spawn_local(batch_lines());
         spawn_local(sweep(gate));
         self.drain.clone().begun().await;
         drain.begin();

@@ -1,15 +1,14 @@
 //! What does the gate say about itself? Logs as JSON lines, and metrics.
 
+pub(crate) mod batch;
 pub mod exchange;
 pub mod handles;
 pub mod metrics;
 pub mod scrape;
 
-use std::io;
-
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -62,9 +61,7 @@ impl Level {
 /// cannot keep up, lines are lost rather than requests delayed. They are flushed when the guard
 /// is dropped.
 pub fn start_logging(config: &LogConfig) -> WorkerGuard {
-    let (writer, guard) = NonBlockingBuilder::default()
-        .lossy(true)
-        .finish(io::stderr());
+    let (writer, guard) = batch::Lines::to_stderr();
     // Only our own events: what libraries log of requests could hold what must not be logged.
     let filter = EnvFilter::default()
         .add_directive(LevelFilter::OFF.into())

@@ -163,12 +163,14 @@ pub fn is_forgeable(name: &str) -> bool {
     if name.contains('_') {
         return is_forgeable(&name.replace('_', "-"));
     }
-    FORGEABLE.contains(&name)
-        || FORGEABLE_PREFIXES
-            .iter()
-            .any(|prefix| name.starts_with(prefix))
+    FORGEABLE.binary_search(&name).is_ok()
+        || name.starts_with("x-")
+            && FORGEABLE_PREFIXES
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
 }
 
+/// In alphabetical order.
 const FORGEABLE: [&str; 35] = [
     "authorization",
     "cf-connecting-ip",
@@ -294,4 +296,19 @@ fn target(uri: &Uri, remaining_query: Option<String>) -> Result<Uri, Refusal> {
         }
     };
     Ok(Uri::from(target))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FORGEABLE, FORGEABLE_PREFIXES};
+
+    #[test]
+    fn the_tables_are_such_as_the_search_needs_them() {
+        assert!(FORGEABLE.is_sorted());
+        assert!(
+            FORGEABLE_PREFIXES
+                .iter()
+                .all(|prefix| prefix.starts_with("x-"))
+        );
+    }
 }

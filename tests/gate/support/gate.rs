@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
@@ -214,6 +215,7 @@ pub(crate) struct Gate {
     /// The admin listener's address.
     pub(crate) admin: SocketAddr,
     log: Arc<Mutex<String>>,
+    log_reader: Option<JoinHandle<()>>,
     folder: Folder,
 }
 
@@ -227,7 +229,7 @@ impl Gate {
         let log = Arc::new(Mutex::new(String::new()));
         let mut stderr = child.stderr.take().unwrap();
         let sink = Arc::clone(&log);
-        std::thread::spawn(move || {
+        let log_reader = std::thread::spawn(move || {
             let mut buffer = [0; 8192];
             while let Ok(count @ 1..) = stderr.read(&mut buffer) {
                 sink.lock()
@@ -259,6 +261,7 @@ impl Gate {
             listeners,
             admin: admin.unwrap(),
             log,
+            log_reader: Some(log_reader),
             folder,
         }
     }
@@ -365,6 +368,14 @@ impl Gate {
             .args(["-s", name, &self.pid().to_string()])
             .status();
         assert!(status.unwrap().success());
+    }
+
+    /// Ends it politely; everything that it logged.
+    pub(crate) fn end(&mut self) -> String {
+        self.signal("TERM");
+        assert_eq!(self.wait(), Some(0));
+        self.log_reader.take().unwrap().join().unwrap();
+        self.log()
     }
 
     /// Waits until it has ended by itself; its exit code.
