@@ -85,13 +85,13 @@ enum TokenCommand {
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
         admin: SocketAddr,
         /// Every token of this subject
-        #[arg(long, group = "what")]
+        #[arg(long, group = "what", allow_hyphen_values = true)]
         subject: Option<String>,
         /// Every token of this login: the `fam` of its tokens
-        #[arg(long, group = "what")]
+        #[arg(long, group = "what", allow_hyphen_values = true)]
         family: Option<String>,
         /// This token: its `jti`
-        #[arg(long, group = "what")]
+        #[arg(long, group = "what", allow_hyphen_values = true)]
         token_id: Option<String>,
     },
     /// Read a token from standard input and say whether the gate would accept it, and why not
