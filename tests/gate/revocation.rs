@@ -91,6 +91,15 @@ fn a_family_or_a_single_token_can_be_revoked() {
 }
 
 #[test]
+fn an_id_that_begins_with_a_hyphen_is_an_id() {
+    let (_upstream, gate) = start();
+    for option in ["--family", "--token-id", "--subject"] {
+        let output = revoke(&gate, &[option, "-x"]);
+        assert!(output.status.success(), "{option}: {output:?}");
+    }
+}
+
+#[test]
 fn revoking_says_what_is_wrong_with_the_call() {
     let (_upstream, gate) = start();
     let output = revoke(&gate, &[]);
