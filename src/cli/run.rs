@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::available_parallelism;
+use std::thread::{self, available_parallelism};
 
 use anyhow::Context as _;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::spawn_blocking;
+use tokio::sync::oneshot;
 use tokio::time::interval;
 
 use super::say;
@@ -154,9 +154,15 @@ pub fn run(file: &Path) -> anyhow::Result<()> {
 /// The signals that a gate heeds, caught from now on.
 #[derive(Debug)]
 pub struct Signals {
+    stop: StopSignals,
+    hang_up: Signal,
+}
+
+/// SIGTERM and SIGINT.
+#[derive(Debug)]
+struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
-    hang_up: Signal,
 }
 
 impl Signals {
@@ -165,11 +171,26 @@ impl Signals {
     /// # Errors
     /// The operating system's.
     pub fn catch() -> std::io::Result<Self> {
+        let interrupt = signal(SignalKind::interrupt())?;
+        let terminate = signal(SignalKind::terminate())?;
+        let stop = StopSignals {
+            interrupt,
+            terminate,
+        };
         Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
+            stop,
             hang_up: signal(SignalKind::hangup())?,
         })
+    }
+}
+
+impl StopSignals {
+    /// Ends with the next one.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 
@@ -276,7 +297,7 @@ impl Serving {
 
     /// Serves the admin listener and keeps house until SIGTERM or SIGINT; SIGHUP reads `file`
     /// again. Then drains: no new connection, those that are open end politely or when the grace
-    /// period does. The admin listener answers to the end.
+    /// period does, or at once at a second signal. The admin listener answers to the end.
     ///
     /// # Errors
     /// If the admin socket cannot be used.
@@ -290,18 +311,26 @@ impl Serving {
         let admin = tokio::spawn(admin);
         loop {
             tokio::select! {
-                _ = signals.interrupt.recv() => break,
-                _ = signals.terminate.recv() => break,
+                () = signals.stop.next() => break,
                 _ = signals.hang_up.recv() => self.reload(file.as_deref()),
                 _ = ticks.tick() => self.admin.shared.sweep(clock::unix_now()),
             }
         }
         tracing::info!("draining");
         self.stop.begin();
+        let (ended, end) = oneshot::channel();
         let workers = self.workers;
-        spawn_blocking(|| workers.join()).await?;
+        thread::Builder::new()
+            .name("drain".to_owned())
+            .spawn(move || {
+                workers.join();
+                let _ = ended.send(());
+            })?;
+        tokio::select! {
+            _ = end => tracing::info!("stopped"),
+            () = signals.stop.next() => tracing::warn!("stopped at once by a second signal"),
+        }
         admin.abort();
-        tracing::info!("stopped");
         Ok(())
     }
 

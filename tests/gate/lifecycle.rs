@@ -219,6 +219,26 @@ fn a_tunnel_is_given_the_grace_period_too() {
     assert_eq!(gate.wait(), Some(0));
 }
 
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let upstream = accepting(|mut stream| {
+        read_head(&mut stream);
+        // Never answers.
+        let _ = stream.read(&mut [0]);
+    });
+    let mut gate = Builder::standard(upstream, ROUTES).start();
+    let mut stuck = connect(gate.address());
+    stuck.write_all(get("/open/x").as_bytes()).unwrap();
+    gate.wait_for_metric("tollgate_requests_in_flight{route=\"open\"}", 1.0);
+    gate.signal("INT");
+    gate.wait_for_log("the drain", |line| line["message"] == "draining");
+    gate.signal("INT");
+    assert_eq!(gate.wait(), Some(0));
+    gate.wait_for_log("the second signal", |line| {
+        line["message"] == "stopped at once by a second signal"
+    });
+}
+
 /// The gate's config with one text replaced.
 fn changed(gate: &Gate, from: &str, to: &str) -> String {
     let config = std::fs::read_to_string(gate.folder().path().join("tollgate.yaml")).unwrap();
