@@ -151,7 +151,7 @@ impl Gate {
             if head.method == Method::OPTIONS && walk.voice.cross_origin() == CrossOrigin::Any {
                 return Ok(Answer::Own(cors::preflight(&head)));
             }
-            let around = self.surroundings(rules);
+            let around = self.surroundings(rules, format!("{}://{authority}", peer.scheme));
             let answer = endpoint::answer(&around, mount, found, &head, body).await?;
             return Ok(Answer::Own(answer));
         }
@@ -243,7 +243,7 @@ impl Gate {
         Ok(verified)
     }
 
-    fn surroundings<'a>(&'a self, rules: &'a Rules) -> endpoint::Surroundings<'a> {
+    fn surroundings<'a>(&'a self, rules: &'a Rules, origin: String) -> endpoint::Surroundings<'a> {
         endpoint::Surroundings {
             snapshot: &rules.snapshot,
             shared: &self.shared,
@@ -252,6 +252,7 @@ impl Gate {
                 hashing: &self.shared.hashing,
             },
             metrics: &self.metrics,
+            origin,
         }
     }
 

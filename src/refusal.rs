@@ -63,6 +63,12 @@ pub enum Reason {
     RefreshTokenReused,
     /// Login failed. Says on purpose not whether the account exists.
     BadCredentials,
+    /// A client did not prove that it is who it says.
+    BadClientCredentials,
+    /// A login asked in a way that the endpoint does not know.
+    UnsupportedGrant,
+    /// A login asked for a scope that the account does not have.
+    ScopeNotGranted,
     /// The token lacks a scope that the route requires.
     InsufficientScope,
     /// No upstream credential is mapped to this principal.
@@ -98,9 +104,11 @@ impl Reason {
     #[must_use]
     pub const fn status(self) -> StatusCode {
         match self {
-            Self::AmbiguousPath | Self::MalformedRequest | Self::SeveralCredentials => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::AmbiguousPath
+            | Self::MalformedRequest
+            | Self::SeveralCredentials
+            | Self::UnsupportedGrant
+            | Self::ScopeNotGranted => StatusCode::BAD_REQUEST,
             Self::MissingCredential
             | Self::MalformedToken
             | Self::Expired
@@ -113,7 +121,8 @@ impl Reason {
             | Self::InvalidSignature
             | Self::Revoked
             | Self::RefreshTokenReused
-            | Self::BadCredentials => StatusCode::UNAUTHORIZED,
+            | Self::BadCredentials
+            | Self::BadClientCredentials => StatusCode::UNAUTHORIZED,
             Self::InsufficientScope | Self::NoUpstreamCredential => StatusCode::FORBIDDEN,
             Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -150,6 +159,9 @@ impl Reason {
             Self::RefreshTokenReused => "refresh_token_reused",
             Self::StoreUnavailable => "store_unavailable",
             Self::BadCredentials => "bad_credentials",
+            Self::BadClientCredentials => "bad_client_credentials",
+            Self::UnsupportedGrant => "unsupported_grant",
+            Self::ScopeNotGranted => "scope_not_granted",
             Self::InsufficientScope => "insufficient_scope",
             Self::NoUpstreamCredential => "no_upstream_credential",
             Self::RouteNotFound => "route_not_found",
@@ -198,6 +210,9 @@ impl Reason {
             }
             Self::Revoked | Self::RefreshTokenReused => "The token has been revoked.",
             Self::BadCredentials => "The credentials are not valid.",
+            Self::BadClientCredentials => "The client's credentials are not valid.",
+            Self::UnsupportedGrant => "This grant type is not supported.",
+            Self::ScopeNotGranted => "The account does not have this scope.",
             Self::InsufficientScope => "The token does not have the required scope.",
             Self::NoUpstreamCredential => "This account has no access to the service.",
             Self::RouteNotFound => "Nothing is served here.",
@@ -218,7 +233,7 @@ impl Reason {
     #[must_use]
     pub const fn bearer_error(self) -> Option<&'static str> {
         match self {
-            Self::MissingCredential | Self::BadCredentials => None,
+            Self::MissingCredential | Self::BadCredentials | Self::BadClientCredentials => None,
             Self::InsufficientScope => Some("insufficient_scope"),
             Self::SeveralCredentials => Some("invalid_request"),
             reason if matches!(reason.status(), StatusCode::UNAUTHORIZED) => Some("invalid_token"),

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests against real services need: the brokers, promtool, curl, and a
-# Python with paho-mqtt. For Debian and its children, as root or with sudo. Says nothing
-# and touches nothing when all of it is there.
+# Python with real clients of MQTT and OAuth 2. For Debian and its children, as root or with
+# sudo. Says nothing and touches nothing when all of it is there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -71,6 +71,8 @@ pub(super) fn mint(
     let grantee = Grantee {
         subject,
         scope,
+        login_scope: String::new(),
+        client: None,
         sealed: None,
         resource: None,
         account: None,

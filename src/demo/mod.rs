@@ -79,6 +79,7 @@ login:
   - dialect: emnify
   - dialect: jmvstream
   - dialect: memphis
+  - dialect: oauth2
 routes:
   - path: /public/**
     upstream: legacy

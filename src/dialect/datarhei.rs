@@ -9,7 +9,7 @@ use http::{Method, Response, StatusCode, request};
 use serde_json::{Map, Value, json};
 
 use super::wire::{Fields, json_answer};
-use super::{AskedLifetimes, CrossOrigin, Dialect, Endpoint, Grant, RefreshMode, UsualLifetimes};
+use super::{Asked, CrossOrigin, Dialect, Endpoint, Facts, Grant, RefreshMode, UsualLifetimes};
 use crate::config::secret::Secret;
 use crate::identity::{Attempt, SecretKind};
 use crate::refusal::{Reason, Refusal};
@@ -45,10 +45,8 @@ impl Dialect for Datarhei {
     ) -> Result<Grant, Refusal> {
         if endpoint == Endpoint::Refresh {
             let token = bearer(head).ok_or(Reason::MissingCredential)?;
-            return Ok(Grant::Refresh(
-                Secret::new(token.to_owned()),
-                AskedLifetimes::default(),
-            ));
+            let token = Secret::new(token.to_owned());
+            return Ok(Grant::Refresh(token, Asked::default()));
         }
         let kind = head
             .headers
@@ -68,7 +66,7 @@ impl Dialect for Datarhei {
             kind: SecretKind::Password,
             resource: None,
         };
-        Ok(Grant::Login(attempt, AskedLifetimes::default()))
+        Ok(Grant::Login(attempt, Asked::default()))
     }
 
     fn granted(&self, _: Endpoint, tokens: &TokenPair) -> Response<Bytes> {
@@ -83,7 +81,7 @@ impl Dialect for Datarhei {
         line(StatusCode::OK, &Value::Object(body))
     }
 
-    fn about(&self) -> Response<Bytes> {
+    fn about(&self, _: Endpoint, _: &Facts<'_>) -> Response<Bytes> {
         // Its clients ask for a major version, and for a way of logging in that they know.
         let about = json!({
             "app": "datarhei-core",

@@ -8,7 +8,7 @@ use http::{HeaderValue, Method, Response, StatusCode, request};
 use serde_json::{Map, Value, json};
 
 use super::wire::{Fields, json_answer};
-use super::{AskedLifetimes, CrossOrigin, Dialect, Endpoint, Grant, UsualLifetimes};
+use super::{Asked, CrossOrigin, Dialect, Endpoint, Grant, UsualLifetimes};
 use crate::config::secret::Secret;
 use crate::identity::{Attempt, SecretKind};
 use crate::refusal::{Reason, Refusal};
@@ -28,7 +28,7 @@ impl Dialect for Emnify {
         let endpoint = if is_post {
             Endpoint::Login
         } else {
-            Endpoint::WrongMethod
+            Endpoint::WrongMethod("POST")
         };
         (path == "/api/v1/authenticate").then_some(endpoint)
     }
@@ -42,10 +42,7 @@ impl Dialect for Emnify {
                 .map(str::to_owned))
         };
         if let Some(token) = text("refresh_token")? {
-            return Ok(Grant::Refresh(
-                Secret::new(token),
-                AskedLifetimes::default(),
-            ));
+            return Ok(Grant::Refresh(Secret::new(token), Asked::default()));
         }
         let (Some(identifier), Some(password)) = (text("username")?, text("password")?) else {
             return Err(Reason::MalformedRequest.into());
@@ -56,7 +53,7 @@ impl Dialect for Emnify {
             kind: SecretKind::Sha1Password,
             resource: None,
         };
-        Ok(Grant::Login(attempt, AskedLifetimes::default()))
+        Ok(Grant::Login(attempt, Asked::default()))
     }
 
     fn granted(&self, _: Endpoint, tokens: &TokenPair) -> Response<Bytes> {

@@ -8,7 +8,7 @@ use http::{Method, Response, StatusCode, request};
 use serde_json::{Value, json};
 
 use super::wire::{Fields, json_answer};
-use super::{AskedLifetimes, CrossOrigin, Dialect, Endpoint, Grant, RefreshMode, UsualLifetimes};
+use super::{Asked, CrossOrigin, Dialect, Endpoint, Grant, RefreshMode, UsualLifetimes};
 use crate::config::secret::Secret;
 use crate::identity::{Attempt, SecretKind};
 use crate::refusal::{Detail, Reason, Refusal};
@@ -28,7 +28,7 @@ impl Dialect for Jmvstream {
         let endpoint = if is_post {
             Endpoint::Login
         } else {
-            Endpoint::WrongMethod
+            Endpoint::WrongMethod("POST")
         };
         (path == "/v1/authenticate").then_some(endpoint)
     }
@@ -55,7 +55,7 @@ impl Dialect for Jmvstream {
             kind,
             resource,
         };
-        Ok(Grant::Login(attempt, AskedLifetimes::default()))
+        Ok(Grant::Login(attempt, Asked::default()))
     }
 
     fn granted(&self, _: Endpoint, tokens: &TokenPair) -> Response<Bytes> {

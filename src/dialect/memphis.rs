@@ -36,7 +36,7 @@ impl Dialect for Memphis {
         Some(if head.method == Method::POST {
             endpoint
         } else {
-            Endpoint::WrongMethod
+            Endpoint::WrongMethod("POST, OPTIONS")
         })
     }
 
@@ -55,7 +55,7 @@ impl Dialect for Memphis {
             let token = fields
                 .text("jwt_refresh_token")?
                 .ok_or(Reason::MissingCredential)?;
-            return Ok(Grant::Refresh(Secret::new(token.to_owned()), asked));
+            return Ok(Grant::Refresh(Secret::new(token.to_owned()), asked.into()));
         }
         let _account = fields.integer("account_id")?;
         let username = fields.text("username")?.filter(|name| !name.is_empty());
@@ -77,7 +77,7 @@ impl Dialect for Memphis {
             kind,
             resource: None,
         };
-        Ok(Grant::Login(attempt, asked))
+        Ok(Grant::Login(attempt, asked.into()))
     }
 
     fn granted(&self, _: Endpoint, tokens: &TokenPair) -> Response<Bytes> {
@@ -99,7 +99,7 @@ impl Dialect for Memphis {
     fn refused(&self, endpoint: Option<Endpoint>, refusal: &Refusal) -> Response<Bytes> {
         let reason = refusal.reason;
         match (endpoint, reason) {
-            (Some(Endpoint::WrongMethod), _) => {
+            (Some(Endpoint::WrongMethod(_)), _) => {
                 let mut response = Response::new(Bytes::from_static(b"Method Not Allowed"));
                 *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
                 let text = HeaderValue::from_static("text/plain; charset=utf-8");

@@ -6,6 +6,7 @@ pub mod datarhei;
 pub mod emnify;
 pub mod jmvstream;
 pub mod memphis;
+pub mod oauth2;
 mod wire;
 
 use std::fmt::Debug;
@@ -23,6 +24,7 @@ use crate::config::value::Span;
 use crate::identity::Attempt;
 use crate::refusal::Refusal;
 use crate::token::issue::TokenPair;
+use crate::token::verify::VerifiedToken;
 use crate::token::{Lifetimes, TokenType};
 
 /// One login that the gate answers itself.
@@ -63,6 +65,8 @@ pub enum DialectName {
     Jmvstream,
     /// The Memphis REST gateway.
     Memphis,
+    /// OAuth 2, as standard libraries speak it.
+    Oauth2,
 }
 
 impl DialectName {
@@ -74,6 +78,7 @@ impl DialectName {
             Self::Emnify => &emnify::Emnify,
             Self::Jmvstream => &jmvstream::Jmvstream,
             Self::Memphis => &memphis::Memphis,
+            Self::Oauth2 => &oauth2::Oauth2,
         }
     }
 }
@@ -83,21 +88,77 @@ impl DialectName {
 pub enum Endpoint {
     /// What the service is, told to whoever asks; see [`Dialect::about`].
     About,
-    /// Credentials for tokens.
+    /// What is in a token, told to who proves to be somebody.
+    Introspect,
+    /// The public keys, told to whoever asks.
+    Keys,
+    /// Credentials for tokens; where a dialect has one path for both, a refresh too.
     Login,
+    /// What a client has to know, told to whoever asks.
+    Metadata,
     /// A refresh token for tokens.
     Refresh,
-    /// The dialect's path, but not a method of it.
-    WrongMethod,
+    /// The end of a token.
+    Revoke,
+    /// The dialect's path, but not a method of it; those are these, as in `Allow`.
+    WrongMethod(&'static str),
 }
 
 /// What a client asks for.
 #[derive(Debug)]
 pub enum Grant {
     /// Tokens for credentials.
-    Login(Attempt, AskedLifetimes),
+    Login(Attempt, Asked),
     /// Tokens for a refresh token.
-    Refresh(Secret<String>, AskedLifetimes),
+    Refresh(Secret<String>, Asked),
+    /// The end of this token, and of all that came from its login if it is a refresh token.
+    Revoke(Secret<String>),
+    /// What is in this token.
+    Introspect(Secret<String>, Asker),
+}
+
+/// Who asks what is in a token.
+#[derive(Debug)]
+pub enum Asker {
+    /// An account.
+    Account(Attempt),
+    /// The holder of an access token.
+    Bearer(Secret<String>),
+}
+
+/// How tokens are asked for, beyond whose they are.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// How long they are to live.
+    pub lifetimes: AskedLifetimes,
+    /// Fewer scopes than the account has, space-separated.
+    pub scope: Option<String>,
+    /// The client, where the dialect knows clients apart from accounts; tokens then name it.
+    pub client: Option<Client>,
+}
+
+/// The client that asks on an account's behalf (RFC 6749 section 2.1).
+#[derive(Debug)]
+pub enum Client {
+    /// The account itself is the client: it gets no refresh token, since it has its credentials
+    /// at hand (RFC 6749 section 4.4.3).
+    Account,
+    /// It proves to be this account.
+    Confidential(Attempt),
+    /// It gives a name and proves nothing.
+    Public(String),
+    /// It says nothing about itself: the account counts as the client.
+    Unnamed,
+}
+
+impl From<AskedLifetimes> for Asked {
+    fn from(lifetimes: AskedLifetimes) -> Self {
+        Self {
+            lifetimes,
+            scope: None,
+            client: None,
+        }
+    }
 }
 
 /// The lifetimes that a client asks for.
@@ -139,6 +200,19 @@ pub enum CrossOrigin {
     None,
 }
 
+/// What a dialect may tell about the gate.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// `iss` of the tokens.
+    pub issuer: &'a str,
+    /// `aud` of the tokens.
+    pub audience: &'a str,
+    /// The scheme and host that were asked for with the mount's prefix.
+    pub base: String,
+    /// The public keys, as JWK.
+    pub keys: Vec<&'a Value>,
+}
+
 /// One system's way of speaking login.
 pub trait Dialect: Debug + Sync {
     /// The name in metrics and logs.
@@ -161,8 +235,19 @@ pub trait Dialect: Debug + Sync {
     /// Tokens to wire.
     fn granted(&self, endpoint: Endpoint, tokens: &TokenPair) -> Response<Bytes>;
 
-    /// What its clients read before they log in, for [`Endpoint::About`].
-    fn about(&self) -> Response<Bytes> {
+    /// What is told to whoever asks, for [`Endpoint::About`], [`Endpoint::Keys`] and
+    /// [`Endpoint::Metadata`].
+    fn about(&self, _endpoint: Endpoint, _facts: &Facts<'_>) -> Response<Bytes> {
+        Response::default()
+    }
+
+    /// A token is no longer good, or never was.
+    fn revoked(&self) -> Response<Bytes> {
+        Response::default()
+    }
+
+    /// What is in a token; nothing if it is not good.
+    fn introspected(&self, _token: Option<&VerifiedToken>, _facts: &Facts<'_>) -> Response<Bytes> {
         Response::default()
     }
 
@@ -195,8 +280,9 @@ pub struct Mount {
     pub dialect: &'static dyn Dialect,
     /// How long its tokens live.
     pub lifetimes: Lifetimes,
+    /// What stands in front of the dialect's paths.
+    pub prefix: String,
     host: Option<String>,
-    prefix: String,
 }
 
 /// All mounts.

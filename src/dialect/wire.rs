@@ -20,6 +20,9 @@ pub(super) fn json_answer(status: StatusCode, body: &Value) -> Response<Bytes> {
     response
 }
 
+/// The type of a form.
+pub(super) const FORM: &str = "application/x-www-form-urlencoded";
+
 /// The fields of a JSON object or a form, read leniently: unknown ones ignored, names without case.
 pub(super) struct Fields {
     fields: Map<String, Value>,
@@ -28,13 +31,7 @@ pub(super) struct Fields {
 
 impl Fields {
     pub(super) fn parse(head: &request::Parts, body: &[u8]) -> Option<Self> {
-        let kind = head
-            .headers
-            .get(CONTENT_TYPE)?
-            .to_str()
-            .ok()?
-            .to_ascii_lowercase();
-        let kind = kind.split(';').next().unwrap_or_default().trim();
+        let kind = media_type(head)?;
         if kind.ends_with("json") {
             let fields = serde_json::from_slice(body).ok()?;
             return Some(Self {
@@ -42,7 +39,7 @@ impl Fields {
                 is_form: false,
             });
         }
-        if kind == "application/x-www-form-urlencoded" {
+        if kind == FORM {
             return Some(Self {
                 fields: parse_form(str::from_utf8(body).ok()?)?,
                 is_form: true,
@@ -100,18 +97,30 @@ impl Fields {
 }
 
 fn parse_form(body: &str) -> Option<Map<String, Value>> {
-    let decode = |text: &str| {
-        let spaced = text.replace('+', " ");
-        percent_decode_str(&spaced)
-            .decode_utf8()
-            .ok()
-            .map(|text| text.into_owned())
-    };
-    let pairs = body.split('&').filter(|pair| !pair.is_empty());
-    pairs
-        .map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Some((decode(key)?, Value::String(decode(value)?)))
-        })
+    form_pairs(body)
+        .map(|pair| pair.map(|(name, value)| (name, Value::String(value))))
         .collect()
+}
+
+/// The pairs of a form; nothing in place of one that is not UTF-8.
+pub(super) fn form_pairs(body: &str) -> impl Iterator<Item = Option<(String, String)>> {
+    let pairs = body.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Some((form_decode(key)?, form_decode(value)?))
+    })
+}
+
+/// A name or value of a form; nothing if it is not UTF-8.
+pub(super) fn form_decode(text: &str) -> Option<String> {
+    let spaced = text.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;
+    Some(decoded.into_owned())
+}
+
+/// The type of a body without its parameters, in lower case.
+pub(super) fn media_type(head: &request::Parts) -> Option<String> {
+    let kind = head.headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    let kind = kind.split(';').next().unwrap_or_default();
+    Some(kind.trim().to_ascii_lowercase())
 }

@@ -18,14 +18,27 @@ use crate::refusal::{Reason, Refusal};
 pub struct Grantee {
     /// `sub`.
     pub subject: String,
-    /// Scopes, space-separated.
+    /// Scopes of the access token, space-separated.
     pub scope: String,
+    /// Scopes of the login, which its refresh tokens go on carrying.
+    pub login_scope: String,
+    /// The client that the tokens go to, where clients have names.
+    pub client: Option<Holder>,
     /// The user's own upstream credential, sealed.
     pub sealed: Option<String>,
     /// What the subject asked to work with.
     pub resource: Option<String>,
     /// The state of the account; goes into refresh tokens only.
     pub account: Option<String>,
+}
+
+/// The client that holds a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// `client_id`.
+    pub id: String,
+    /// Whether it proved that it is this client.
+    pub is_proved: bool,
 }
 
 /// An access token with its refresh token, and how long they live.
@@ -39,6 +52,8 @@ pub struct TokenPair {
     pub access_ttl: Duration,
     /// The refresh token's lifetime.
     pub refresh_ttl: Duration,
+    /// Scopes of the access token, space-separated.
+    pub scope: String,
 }
 
 /// Where a pair stands in the life of a login.
@@ -103,13 +118,23 @@ pub fn issue_pair(
         fam: Some(family.clone()),
         ..claims(tokens, grantee, *at, ttl)
     };
+    let mut access = claims(access_ttl, "a");
+    if !order.has_refresh {
+        // Only a place is issued twice; a token that takes none has an id of its own.
+        access.jti = Some(random_id()?);
+    }
     let access = Extended {
-        claims: claims(access_ttl, "a"),
+        claims: access,
         further: order.access_claims,
     };
     let refresh = Claims {
         r#gen: Some(*place),
         acct: grantee.account.clone(),
+        scope: grantee.login_scope.clone(),
+        client_proved: grantee
+            .client
+            .as_ref()
+            .is_some_and(|client| client.is_proved),
         ..claims(refresh_ttl, "r")
     };
     let refresh = Extended {
@@ -124,6 +149,7 @@ pub fn issue_pair(
         refresh: refresh.transpose()?,
         access_ttl,
         refresh_ttl,
+        scope: grantee.scope.clone(),
     })
 }
 
@@ -168,6 +194,8 @@ fn claims(tokens: &Tokens, grantee: &Grantee, at: UnixTime, ttl: Duration) -> Cl
         fam: None,
         r#gen: None,
         acct: None,
+        client_id: grantee.client.as_ref().map(|client| client.id.clone()),
+        client_proved: false,
     }
 }
 

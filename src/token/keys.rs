@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::config::files::Files;
 use crate::config::problem::Problems;
@@ -96,9 +97,16 @@ pub struct Key {
     pub algorithm: KeyAlgorithm,
     verifying: DecodingKey,
     signing: Option<EncodingKey>,
+    public: Option<Value>,
 }
 
 impl Key {
+    /// The public key as a JWK (RFC 7517 section 4); nothing if the key is a shared secret.
+    #[must_use]
+    pub const fn jwk(&self) -> Option<&Value> {
+        self.public.as_ref()
+    }
+
     /// Whether `signature` (base64url) is this key's over `message`.
     #[must_use]
     pub fn verifies(&self, message: &[u8], signature: &str) -> bool {
@@ -186,12 +194,25 @@ impl KeyConfig {
         } else {
             self.read_pair(at, files, problems)?
         };
+        let public = match self.algorithm.is_symmetric() {
+            true => None,
+            false => Some(problems.take(at, self.public_jwk(&verifying))?),
+        };
         Some(Key {
             id: self.id.clone(),
             algorithm: self.algorithm,
             verifying,
             signing,
+            public,
         })
+    }
+
+    fn public_jwk(&self, verifying: &DecodingKey) -> Result<Value, String> {
+        let jwk = Jwk::from_decoding_key(verifying, Some(self.algorithm.library()));
+        let mut jwk = jwk.map_err(|error| error.to_string())?;
+        jwk.common.key_id = Some(self.id.clone());
+        jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+        serde_json::to_value(jwk).map_err(|error| error.to_string())
     }
 
     fn read_secret(

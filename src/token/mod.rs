@@ -7,6 +7,7 @@ pub mod revocation;
 pub mod seal;
 pub mod verify;
 
+use std::ops::Not;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -156,6 +157,12 @@ pub struct Claims {
     /// changes it, and so ends the chain of refreshes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acct: Option<String>,
+    /// The client that it was issued to (RFC 8693 section 4.3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// In refresh tokens: whether the client proved that it is this one, and so has to again.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub client_proved: bool,
 }
 
 /// A claim that is there has a value: `null` is ill-typed, not absent.

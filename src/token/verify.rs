@@ -25,6 +25,8 @@ pub struct VerifiedToken {
     resource: Option<Box<str>>,
     id: Option<Box<str>>,
     family: Option<Box<str>>,
+    client: Option<Box<str>>,
+    is_client_proved: bool,
     place: Option<u64>,
     issued: Option<UnixTime>,
     expires: UnixTime,
@@ -71,6 +73,24 @@ impl VerifiedToken {
     #[must_use]
     pub fn family(&self) -> Option<&str> {
         self.family.as_deref()
+    }
+
+    /// `client_id`.
+    #[must_use]
+    pub fn client(&self) -> Option<&str> {
+        self.client.as_deref()
+    }
+
+    /// Whether the client of a refresh token proved who it is.
+    #[must_use]
+    pub const fn is_client_proved(&self) -> bool {
+        self.is_client_proved
+    }
+
+    /// The scopes as they stand in the token, space-separated.
+    #[must_use]
+    pub fn scope(&self) -> &str {
+        &self.scope
     }
 
     /// A refresh token's place in its family.
@@ -126,6 +146,7 @@ impl VerifiedToken {
             &self.resource,
             &self.id,
             &self.family,
+            &self.client,
         ];
         let texts = texts.map(|text| text.as_deref().map_or(0, str::len));
         size_of::<Self>() + self.subject.len() + self.scope.len() + texts.iter().sum::<usize>()
@@ -183,6 +204,8 @@ pub fn verify(
         resource: claims.resource.map(Into::into),
         id: claims.jti.map(Into::into),
         family: claims.fam.map(Into::into),
+        client: claims.client_id.map(Into::into),
+        is_client_proved: claims.client_proved,
         place: claims.r#gen,
         issued: claims.iat.map(UnixTime),
         expires: UnixTime(claims.exp),

@@ -74,6 +74,7 @@ fn a_refresh_gives_an_access_token_and_the_refresh_token_stays_good() {
     let (_upstream, gate) = start();
     let pair = log_in(&gate);
     let refresh = pair["refresh_token"].as_str().unwrap();
+    let mut ids = vec![claims_of(pair["access_token"].as_str().unwrap())["jti"].clone()];
     for _ in 0..3 {
         let response = gate.get("/api/login/refresh", refresh);
         assert_eq!(response.status, 200, "{}", response.text());
@@ -81,6 +82,9 @@ fn a_refresh_gives_an_access_token_and_the_refresh_token_stays_good() {
         assert_eq!(answer.as_object().unwrap().len(), 1);
         let access = answer["access_token"].as_str().unwrap();
         assert_eq!(gate.get("/api/v3/process", access).status, 200);
+        let id = claims_of(access)["jti"].clone();
+        assert!(!ids.contains(&id), "each access token can be revoked alone");
+        ids.push(id);
     }
 }
 

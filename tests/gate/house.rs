@@ -29,7 +29,7 @@ route/path   | refusal
 route/policy | refusal token
 route/table  | refusal
 credential   | refusal route::TokenPlaces
-dialect      | config::problem config::secret config::value identity::Attempt identity::SecretKind refusal token::Lifetimes token::TokenType token::issue::TokenPair
+dialect      | config::problem config::secret config::value identity::Attempt identity::SecretKind refusal token::Lifetimes token::TokenType token::issue::TokenPair token::verify::VerifiedToken
 identity     | clock config refusal token upstream
 upstream     | clock config credential refusal route stream telemetry token
 token        | clock config refusal

@@ -30,6 +30,7 @@ mod lifecycle;
 mod memphis;
 mod messages;
 mod metrics;
+mod oauth2;
 mod path;
 mod refresh;
 mod revocation;

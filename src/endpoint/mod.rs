@@ -1,5 +1,8 @@
 //! The gate's own endpoints: a grant becomes an identity, the identity becomes tokens.
 
+mod client;
+mod held;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,14 +12,15 @@ use tokio::time::timeout;
 
 use crate::clock;
 use crate::config::secret::Secret;
-use crate::dialect::{AskedLifetimes, Endpoint, Grant, Mount, RefreshMode};
+use crate::dialect::{Asked, AskedLifetimes, Client, Endpoint, Facts, Grant, Mount, RefreshMode};
 use crate::identity::{Attempt, Means, Principal};
 use crate::refusal::{Detail, Reason, Refusal};
 use crate::snapshot::{Shared, Snapshot};
 use crate::store::{Family, Presented, Rotation, StoreError};
 use crate::telemetry::metrics::Metrics;
 use crate::token::TokenType;
-use crate::token::issue::{Grantee, Lineage, Order, TokenPair, issue_pair};
+use crate::token::issue::{Grantee, Holder, Lineage, Order, TokenPair, issue_pair};
+use crate::token::keys::Key;
 use crate::token::revocation::Revoked;
 use crate::token::verify::{VerifiedToken, verify};
 use crate::upstream::body::RequestBody;
@@ -32,6 +36,8 @@ pub struct Surroundings<'a> {
     pub means: Means<'a>,
     /// Where logins are counted.
     pub metrics: &'a Metrics,
+    /// The scheme and host that were asked for, such as `https://gate.example`.
+    pub origin: String,
 }
 
 /// Answers a request for an endpoint of a dialect.
@@ -45,66 +51,98 @@ pub async fn answer(
     head: &request::Parts,
     body: RequestBody,
 ) -> Result<Response<Bytes>, Refusal> {
-    if endpoint == Endpoint::About {
-        return Ok(mount.dialect.about());
+    let dialect = mount.dialect;
+    match endpoint {
+        Endpoint::About | Endpoint::Keys | Endpoint::Metadata => {
+            return Ok(dialect.about(endpoint, &facts(around, mount)));
+        }
+        Endpoint::WrongMethod(methods) => {
+            let allow = Detail::Allow(methods.to_owned());
+            return Err(Refusal::with_detail(Reason::MethodNotAllowed, allow));
+        }
+        Endpoint::Introspect | Endpoint::Login | Endpoint::Refresh | Endpoint::Revoke => {}
     }
-    if endpoint == Endpoint::WrongMethod {
-        let allow = Detail::Allow("POST, OPTIONS".to_owned());
-        return Err(Refusal::with_detail(Reason::MethodNotAllowed, allow));
-    }
-    let outcome = grant(around, mount, endpoint, head, body).await;
+    let grant = read(around, mount, endpoint, head, body).await;
+    // What could not be read counts as what the path is for.
+    let is_refresh = match &grant {
+        Ok(grant) => matches!(grant, Grant::Refresh(..)),
+        Err(_) => endpoint == Endpoint::Refresh,
+    };
+    let outcome = match grant {
+        Ok(Grant::Login(attempt, asked)) => login(around, mount, attempt, asked).await,
+        Ok(Grant::Refresh(token, asked)) => refresh(around, mount, &token, asked).await,
+        Ok(Grant::Revoke(token)) => {
+            held::revoke(around, &token).await?;
+            return Ok(dialect.revoked());
+        }
+        Ok(Grant::Introspect(token, asker)) => {
+            let found = held::introspect(around, &token, asker).await?;
+            return Ok(dialect.introspected(found.as_ref(), &facts(around, mount)));
+        }
+        Err(refusal) => Err(refusal),
+    };
     let refused = outcome.as_ref().err().map(|refusal| refusal.reason);
     match endpoint {
-        Endpoint::Refresh => around.metrics.refresh(mount.dialect.name(), refused),
-        Endpoint::About | Endpoint::Login | Endpoint::WrongMethod => {
-            around.metrics.login(mount.dialect.name(), refused);
-        }
+        _ if is_refresh => around.metrics.refresh(dialect.name(), refused),
+        Endpoint::Introspect | Endpoint::Revoke => {}
+        _ => around.metrics.login(dialect.name(), refused),
     }
     let pair = outcome?;
     around.metrics.issued(pair.refresh.is_some());
-    Ok(mount.dialect.granted(endpoint, &pair))
+    Ok(dialect.granted(endpoint, &pair))
 }
 
-async fn grant(
+fn facts<'a>(around: &'a Surroundings<'_>, mount: &Mount) -> Facts<'a> {
+    let tokens = &around.snapshot.tokens;
+    Facts {
+        issuer: &tokens.issuer,
+        audience: &tokens.audience,
+        base: format!("{}{}", around.origin, mount.prefix),
+        keys: tokens.keys.all().iter().filter_map(Key::jwk).collect(),
+    }
+}
+
+async fn read(
     around: &Surroundings<'_>,
     mount: &Mount,
     endpoint: Endpoint,
     head: &request::Parts,
     body: RequestBody,
-) -> Result<TokenPair, Refusal> {
+) -> Result<Grant, Refusal> {
     let limits = &around.snapshot.limits;
     let body = collect(body, limits.login_body.bytes(), limits.login_timeout.0).await?;
-    match mount.dialect.parse(endpoint, head, body.expose())? {
-        Grant::Login(attempt, asked) => login(around, mount, attempt, asked).await,
-        Grant::Refresh(token, asked) => refresh(around, mount, &token, asked).await,
-    }
+    mount.dialect.parse(endpoint, head, body.expose())
 }
 
 async fn login(
     around: &Surroundings<'_>,
     mount: &Mount,
     attempt: Attempt,
-    asked: AskedLifetimes,
+    asked: Asked,
 ) -> Result<TokenPair, Refusal> {
-    let principal = around
-        .snapshot
-        .providers
-        .authenticate(&attempt, &around.means)
-        .await?;
+    let is_client = matches!(asked.client, Some(Client::Account));
+    let client = client::judge(around, asked.client).await?;
+    let principal = authenticate(around, &attempt).await;
+    let principal = match is_client {
+        true => principal.map_err(client::blame)?,
+        false => principal?,
+    };
+    let scope = narrow(&principal.scopes, asked.scope.as_deref())?;
     let now = clock::unix_now();
     let at = around
         .shared
         .revocations
         .first_free_second(&principal.subject, now);
     let lineage = Lineage::begin(at)?;
-    let has_refresh = mount.dialect.refresh_mode() != RefreshMode::Absent;
-    let pair = issue(
-        around.snapshot,
-        mount,
-        &principal,
-        &lineage,
-        (has_refresh, asked),
-    )?;
+    let has_refresh = mount.dialect.refresh_mode() != RefreshMode::Absent && !is_client;
+    let terms = Terms {
+        login_scope: scope.clone(),
+        scope,
+        client: client.holder(&principal.subject),
+        lifetimes: asked.lifetimes,
+        has_refresh,
+    };
+    let pair = issue(around.snapshot, mount, &principal, &lineage, terms)?;
     if has_refresh {
         let subject = principal.subject;
         let family = Family {
@@ -126,7 +164,7 @@ async fn refresh(
     around: &Surroundings<'_>,
     mount: &Mount,
     token: &Secret<String>,
-    asked: AskedLifetimes,
+    asked: Asked,
 ) -> Result<TokenPair, Refusal> {
     let (snapshot, shared) = (around.snapshot, around.shared);
     let now = clock::unix_now();
@@ -134,6 +172,8 @@ async fn refresh(
     if shared.revocations.hit(&verified) {
         return Err(Reason::Revoked.into());
     }
+    let client = client::judge(around, asked.client).await?;
+    let client = client.for_refresh(&verified)?;
     let (family, place) = verified
         .family()
         .zip(verified.place())
@@ -141,7 +181,21 @@ async fn refresh(
     // Asked before the token is taken: a provider that fails must not cost the client its token.
     let mut principal = renew(around, &verified).await?;
     principal.resource = verified.resource().map(str::to_owned);
-    let next_expires = now.plus(mount.lifetimes.refresh(asked.refresh));
+    // What a client was given once, a refresh does not widen (RFC 6749 section 6).
+    let login_scope = match verified.client() {
+        Some(_) => verified.scope().to_owned(),
+        None => principal.scopes.join(" "),
+    };
+    let is_granted = |scope: &String| login_scope.split(' ').any(|granted| granted == scope);
+    principal.scopes.retain(is_granted);
+    let mut terms = Terms {
+        scope: narrow(&principal.scopes, asked.scope.as_deref())?,
+        login_scope,
+        client,
+        lifetimes: asked.lifetimes,
+        has_refresh: true,
+    };
+    let next_expires = now.plus(mount.lifetimes.refresh(asked.lifetimes.refresh));
     let presented = Presented {
         family,
         generation: place,
@@ -158,8 +212,9 @@ async fn refresh(
             place,
             at: now,
         };
+        terms.has_refresh = false;
         return match is_newest {
-            true => issue(snapshot, mount, &principal, &lineage, (false, asked)),
+            true => issue(snapshot, mount, &principal, &lineage, terms),
             false => Err(Reason::Revoked.into()),
         };
     }
@@ -178,7 +233,28 @@ async fn refresh(
         place: place.saturating_add(1),
         at,
     };
-    issue(snapshot, mount, &principal, &lineage, (true, asked))
+    issue(snapshot, mount, &principal, &lineage, terms)
+}
+
+/// Asks the identity providers.
+async fn authenticate(around: &Surroundings<'_>, attempt: &Attempt) -> Result<Principal, Refusal> {
+    let providers = &around.snapshot.providers;
+    providers.authenticate(attempt, &around.means).await
+}
+
+/// All scopes, or those of them that were asked for.
+fn narrow(scopes: &[String], asked: Option<&str>) -> Result<String, Reason> {
+    let Some(asked) = asked else {
+        return Ok(scopes.join(" "));
+    };
+    let asked: Vec<_> = asked.split_ascii_whitespace().collect();
+    let is_held = |asked: &&str| scopes.iter().any(|scope| scope == asked);
+    if asked.is_empty() || !asked.iter().all(is_held) {
+        return Err(Reason::ScopeNotGranted);
+    }
+    let scopes = scopes.iter().map(String::as_str);
+    let scopes: Vec<_> = scopes.filter(|scope| asked.contains(scope)).collect();
+    Ok(scopes.join(" "))
 }
 
 /// Asks the identity provider whether the account is still as it was.
@@ -216,12 +292,21 @@ async fn end_reused(around: &Surroundings<'_>, verified: &VerifiedToken, family:
     }
 }
 
+/// What tokens are to be, beyond whose they are.
+struct Terms {
+    scope: String,
+    login_scope: String,
+    client: Option<Holder>,
+    lifetimes: AskedLifetimes,
+    has_refresh: bool,
+}
+
 fn issue(
     snapshot: &Snapshot,
     mount: &Mount,
     principal: &Principal,
     lineage: &Lineage,
-    (has_refresh, asked): (bool, AskedLifetimes),
+    terms: Terms,
 ) -> Result<TokenPair, Refusal> {
     let sealed = match &snapshot.tokens.sealer {
         Some(sealer) if snapshot.seals_logins => {
@@ -232,17 +317,19 @@ fn issue(
     };
     let grantee = Grantee {
         subject: principal.subject.clone(),
-        scope: principal.scopes.join(" "),
+        scope: terms.scope,
+        login_scope: terms.login_scope,
+        client: terms.client,
         sealed,
         resource: principal.resource.clone(),
         account: Some(principal.account.clone()),
     };
-    let access_ttl = mount.lifetimes.access(asked.access);
-    let refresh_ttl = mount.lifetimes.refresh(asked.refresh);
+    let access_ttl = mount.lifetimes.access(terms.lifetimes.access);
+    let refresh_ttl = mount.lifetimes.refresh(terms.lifetimes.refresh);
     let order = Order {
         access_ttl,
         refresh_ttl,
-        has_refresh,
+        has_refresh: terms.has_refresh,
         access_claims: mount.dialect.claims(TokenType::Access, access_ttl),
         refresh_claims: mount.dialect.claims(TokenType::Refresh, refresh_ttl),
     };

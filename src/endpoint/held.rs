@@ -1,0 +1,74 @@
+//! What may be done with a token that somebody holds: end it, or ask what is in it.
+
+use super::{Surroundings, authenticate, unavailable};
+use crate::clock;
+use crate::config::secret::Secret;
+use crate::dialect::Asker;
+use crate::refusal::{Reason, Refusal};
+use crate::token::TokenType;
+use crate::token::revocation::Revoked;
+use crate::token::verify::{VerifiedToken, verify};
+
+/// Ends a refresh token with all that came from its login, or an access token alone. A token that
+/// is not good needs no end: the client has what it asked for (RFC 7009 section 2.2).
+///
+/// # Errors
+/// [`Reason::WrongType`] for a good token without an id, which nothing can end;
+/// [`Reason::StoreUnavailable`].
+pub(super) async fn revoke(
+    around: &Surroundings<'_>,
+    token: &Secret<String>,
+) -> Result<(), Refusal> {
+    let found = good(around, token, TokenType::Refresh);
+    let Ok(verified) = found.or_else(|_| good(around, token, TokenType::Access)) else {
+        return Ok(());
+    };
+    let subject = verified.subject();
+    let revoked = match (verified.place(), verified.family(), verified.id()) {
+        (Some(_), Some(family), _) => Revoked::Family(family.to_owned()),
+        (_, _, Some(id)) => Revoked::Token(id.to_owned()),
+        _ => return Err(Reason::WrongType.into()),
+    };
+    let (family, id) = (verified.family(), verified.id());
+    tracing::info!(
+        subject,
+        family,
+        token_id = id,
+        "a token was revoked by its holder"
+    );
+    around.shared.revoke(revoked).await.map_err(unavailable)
+}
+
+/// What is in an access token; nothing if it is not good. A refresh token opens nothing, so it is
+/// never good here (RFC 7662 section 2.2 leaves that to the server).
+///
+/// # Errors
+/// If who asks does not prove to be somebody.
+pub(super) async fn introspect(
+    around: &Surroundings<'_>,
+    token: &Secret<String>,
+    asker: Asker,
+) -> Result<Option<VerifiedToken>, Refusal> {
+    match asker {
+        Asker::Account(attempt) => {
+            authenticate(around, &attempt).await?;
+        }
+        Asker::Bearer(own) => {
+            good(around, &own, TokenType::Access)?;
+        }
+    }
+    Ok(good(around, token, TokenType::Access).ok())
+}
+
+fn good(
+    around: &Surroundings<'_>,
+    token: &Secret<String>,
+    kind: TokenType,
+) -> Result<VerifiedToken, Reason> {
+    let tokens = &around.snapshot.tokens;
+    let verified = verify(token.expose(), kind, tokens, clock::unix_now())?;
+    match around.shared.revocations.hit(&verified) {
+        true => Err(Reason::Revoked),
+        false => Ok(verified),
+    }
+}
