@@ -3,6 +3,8 @@
 pub mod run;
 pub mod tools;
 
+use std::fmt::Display;
+use std::io::{Write as _, stderr, stdout};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -168,13 +170,11 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
-#[expect(clippy::print_stderr, reason = "the command line's own voice")]
 fn complain(error: &anyhow::Error) {
-    eprintln!("tollgate: {error:#}");
+    let _ = writeln!(stderr(), "tollgate: {error:#}");
 }
 
-/// Prints for the one who called.
-#[expect(clippy::print_stdout, reason = "the command line's own voice")]
-pub(crate) fn say(text: impl std::fmt::Display) {
-    println!("{text}");
+/// Prints for the one who called; who no longer listens misses it, and nothing else happens.
+pub(crate) fn say(text: impl Display) {
+    let _ = writeln!(stdout(), "{text}");
 }

@@ -255,3 +255,22 @@ fn a_new_config_is_taken_live_and_a_broken_one_is_refused_and_told() {
     assert_eq!(gate.get("/moved/a", &token).status, 200);
     assert!(gate.metric("tollgate_config_last_reload_successful") > 0.5);
 }
+
+#[test]
+fn a_reader_that_has_left_is_no_reason_to_panic() {
+    for arguments in [&["schema"][..], &["--help"], &["hash-password"]] {
+        let mut child = Command::new(BINARY)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        // It waits for a password until its reader is gone for sure.
+        let _ = child.stdin.take().unwrap().write_all(b"a password\n");
+        let output = child.wait_with_output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!told.contains("panicked"), "{arguments:?}: {told}");
+    }
+}
