@@ -1,8 +1,8 @@
 //! The store in this process. Bounded: at most a million families; further logins are
 //! refused until some expire.
 //!
-//! Weakness: a restart forgets everything. Forgotten families are refused, so that nothing that
-//! was revoked comes back; everybody logs in again.
+//! Weakness: a restart forgets everything. Forgotten families are refused, so everybody logs in
+//! again; access tokens that were revoked are good again until they expire.
 
 use std::time::Duration;
 

@@ -15,7 +15,8 @@ use memory::MemoryStore;
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StoreConfig {
-    /// In this process: a restart ends all refresh tokens, and replicas do not know each other's.
+    /// In this process: a restart ends all refresh tokens and forgets what was revoked, and
+    /// replicas do not know each other's.
     #[default]
     Memory,
 }
