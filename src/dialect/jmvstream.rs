@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Response, StatusCode, request};
+use http::{Response, StatusCode, request};
 use serde_json::{Value, json};
 
-use super::wire::{Fields, json_answer};
+use super::wire::{Fields, json_answer, post_only};
 use super::{Asked, CrossOrigin, Dialect, Endpoint, Grant, RefreshMode, UsualLifetimes};
 use crate::config::secret::Secret;
 use crate::identity::{Attempt, SecretKind};
@@ -24,13 +24,7 @@ impl Dialect for Jmvstream {
     }
 
     fn endpoint(&self, head: &request::Parts, path: &str) -> Option<Endpoint> {
-        let is_post = head.method == Method::POST;
-        let endpoint = if is_post {
-            Endpoint::Login
-        } else {
-            Endpoint::WrongMethod("POST")
-        };
-        (path == "/v1/authenticate").then_some(endpoint)
+        (path == "/v1/authenticate").then(|| post_only(head))
     }
 
     fn parse(&self, _: Endpoint, head: &request::Parts, body: &[u8]) -> Result<Grant, Refusal> {

@@ -4,11 +4,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response, StatusCode, request};
+use http::{HeaderValue, Method, Response, StatusCode, request};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
+use super::Endpoint;
 use crate::refusal::{Reason, Refusal};
+
+/// The login endpoint, for POST alone.
+pub(super) fn post_only(head: &request::Parts) -> Endpoint {
+    if head.method == Method::POST {
+        Endpoint::Login
+    } else {
+        Endpoint::WrongMethod("POST")
+    }
+}
 
 /// A JSON answer.
 pub(super) fn json_answer(status: StatusCode, body: &Value) -> Response<Bytes> {

@@ -1,33 +1,16 @@
 //! EMnify's login, as its clients meet it.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
-
 use serde_json::{Value, json};
 
-use crate::support::gate::{BINARY, Builder, Gate, hash_password};
+use crate::support::gate::{Builder, Gate, hash_password, hash_with};
 use crate::support::tokens::claims_of;
 use crate::support::upstream::Upstream;
 
 const PATH: &str = "/api/v1/authenticate";
 
 fn sha1_hash(password: &str) -> String {
-    let mut child = Command::new(BINARY)
-        .args(["hash-password", "--form", "sha1"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(password.as_bytes())
-        .unwrap();
-    String::from_utf8(child.wait_with_output().unwrap().stdout)
-        .unwrap()
-        .trim()
-        .to_owned()
+    let output = hash_with(&["--form", "sha1"], password);
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 fn sha1_of(text: &str) -> String {

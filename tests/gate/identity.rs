@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::support::client::Response;
-use crate::support::gate::{BINARY, Builder, Gate, hash_password, users};
+use crate::support::gate::{Builder, Gate, hash_password, hash_with, users};
 use crate::support::reload::{Verdict, reload};
 use crate::support::tokens::claims_of;
 use crate::support::upstream::{Seen, Upstream};
@@ -81,20 +80,7 @@ fn hash_password_refuses_what_it_cannot_hash_whole() {
         ("73 bytes for bcrypt", "bcrypt", &*long),
         ("no input", "argon2id", ""),
     ] {
-        let mut child = Command::new(BINARY)
-            .args(["hash-password", "--algorithm", algorithm])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(input.as_bytes())
-            .unwrap();
-        let output = child.wait_with_output().unwrap();
+        let output = hash_with(&["--algorithm", algorithm], input);
         assert_eq!(output.status.code(), Some(1), "{case}");
         assert!(output.stdout.is_empty(), "{case}");
         assert!(!output.stderr.is_empty(), "{case}");

@@ -178,21 +178,25 @@ pub(crate) fn users(users: &[(&str, &str, &str)]) -> String {
 
 /// What `tollgate hash-password` prints.
 pub(crate) fn hash_password(password: &str, algorithm: &str) -> String {
-    let mut child = Command::new(BINARY)
-        .args(["hash-password", "--algorithm", algorithm])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(format!("{password}\n").as_bytes())
-        .unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = hash_with(&["--algorithm", algorithm], &format!("{password}\n"));
     assert!(output.status.success());
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Runs `tollgate hash-password` on this input.
+pub(crate) fn hash_with(arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(BINARY)
+        .arg("hash-password")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
+    drop(stdin);
+    child.wait_with_output().unwrap()
 }
 
 /// A self-signed certificate and its key in PEM.
