@@ -35,25 +35,24 @@ impl Location {
 /// What a request presents.
 #[derive(Debug)]
 pub struct Presented<'a> {
-    /// The token, not judged yet.
-    pub token: Option<Cow<'a, str>>,
-    /// Where it stood.
+    /// The one token, not judged yet, or why there is none:
+    /// [`Reason::SeveralCredentials`] if there is more than one, also the same one twice (RFC 6750
+    /// section 2); [`Reason::MissingCredential`] if there is none, or an `Authorization` of
+    /// another scheme; [`Reason::MalformedToken`] for one that holds no token.
+    pub token: Result<Cow<'a, str>, Reason>,
+    /// Where it stood; nowhere, too, if it stood in several places.
     pub location: Location,
-    /// The query without the token's pair; nothing if there was no such pair.
+    /// The query without any token's pair; nothing if there was no such pair.
     pub remaining_query: Option<String>,
 }
 
 /// Finds the one token of a request.
-///
-/// # Errors
-/// [`Reason::SeveralCredentials`] if there is more than one, also the same one twice (RFC 6750
-/// section 2); [`Reason::MissingCredential`] for an `Authorization` of another scheme;
-/// [`Reason::MalformedToken`] for one that holds no token.
+#[must_use]
 pub fn find<'a>(
     headers: &'a HeaderMap,
     query: Option<&'a str>,
     places: &TokenPlaces,
-) -> Result<Presented<'a>, Reason> {
+) -> Presented<'a> {
     let (in_query, remaining_query) = cut(query.unwrap_or_default(), &places.query);
     let mut in_query = in_query.into_iter();
     let mut in_header = headers
@@ -61,46 +60,22 @@ pub fn find<'a>(
         .iter()
         .filter(|_| places.header);
     let first = (in_header.next(), in_query.next());
-    if in_header.next().is_some() || in_query.next().is_some() {
-        return Err(Reason::SeveralCredentials);
+    let is_more = in_header.next().is_some() || in_query.next().is_some();
+    let (token, location) = match first {
+        _ if is_more => (Err(Reason::SeveralCredentials), Location::Nowhere),
+        (Some(_), Some(_)) => (Err(Reason::SeveralCredentials), Location::Nowhere),
+        (None, None) => (Err(Reason::MissingCredential), Location::Nowhere),
+        (None, Some(token)) => (Ok(token), Location::Query),
+        (Some(value), None) => (
+            parse_bearer(value.as_bytes()).map(Cow::from),
+            Location::Header,
+        ),
+    };
+    Presented {
+        token,
+        location,
+        remaining_query,
     }
-    match first {
-        (None, None) => Ok(Presented {
-            token: None,
-            location: Location::Nowhere,
-            remaining_query,
-        }),
-        (Some(_), Some(_)) => Err(Reason::SeveralCredentials),
-        (None, Some(token)) => Ok(Presented {
-            token: Some(token),
-            location: Location::Query,
-            remaining_query,
-        }),
-        (Some(value), None) => {
-            let token = parse_bearer(value.as_bytes())?;
-            Ok(Presented {
-                token: Some(token.into()),
-                location: Location::Header,
-                remaining_query,
-            })
-        }
-    }
-}
-
-/// Where what could not be taken as a credential stood.
-#[must_use]
-pub const fn blame(reason: Reason) -> Location {
-    match reason {
-        // Everywhere, or twice in one place.
-        Reason::SeveralCredentials => Location::Nowhere,
-        _ => Location::Header,
-    }
-}
-
-/// The query without any token, for routes that ask for none; nothing if there was none.
-#[must_use]
-pub fn strip_query(query: &str, places: &TokenPlaces) -> Option<String> {
-    cut(query, &places.query).1
 }
 
 /// Whether a query (as of a `Referer`) holds a token.

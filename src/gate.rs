@@ -175,8 +175,8 @@ impl Gate {
         };
         let sealer = snapshot.tokens.sealer.as_ref();
         let outgoing = translate(&permit, route, sealer, facts, head, body)?;
-        let (upstream, name) = rules.upstream(route)?;
-        walk.exchange.forwarded(name);
+        let upstream = rules.upstream(route)?;
+        walk.exchange.forwarded(upstream.label());
         forward(walk, upstream, route, &permit, upload, outgoing).await
     }
 
@@ -188,27 +188,19 @@ impl Gate {
         route: &Route,
         head: &request::Parts,
     ) -> Result<(Permit, Option<String>), Refusal> {
-        let query = head.uri.query();
-        walk.is_token_in_query =
-            query.is_some_and(|query| credential::is_in_query(query, &route.token));
+        let presented = credential::find(&head.headers, head.uri.query(), &route.token);
+        walk.is_token_in_query = presented.remaining_query.is_some();
         if let Policy::Public = route.policy {
-            let remaining = query.and_then(|query| credential::strip_query(query, &route.token));
-            return Ok((policy::authorize(&route.policy, None)?, remaining));
+            let permit = policy::authorize(&route.policy, None)?;
+            return Ok((permit, presented.remaining_query));
         }
-        let metrics = walk.exchange.route_metrics();
-        let judged = |location, refused| {
-            if let Some(metrics) = metrics {
-                metrics.authenticated(location, refused);
-            }
-        };
-        let presented = credential::find(&head.headers, query, &route.token)
-            .inspect_err(|reason| judged(credential::blame(*reason), Some(*reason)))?;
-        let location = presented.location;
-        let principal = match &presented.token {
-            None => Err(Reason::MissingCredential),
-            Some(token) => self.authenticate(rules, token),
-        };
-        judged(location, principal.as_ref().err().copied());
+        let principal = presented
+            .token
+            .and_then(|token| self.authenticate(rules, &token));
+        if let Some(metrics) = walk.exchange.route_metrics() {
+            let refused = principal.as_ref().err().copied();
+            metrics.authenticated(presented.location, refused);
+        }
         let principal = principal?;
         walk.exchange.authenticated(Rc::clone(&principal));
         let permit = policy::authorize(&route.policy, Some(principal));

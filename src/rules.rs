@@ -28,7 +28,6 @@ pub(crate) struct Rules {
     /// For requests that no route takes.
     pub(crate) nowhere: Label,
     routes: Vec<Label>,
-    upstream_names: Vec<Rc<str>>,
 }
 
 impl Rules {
@@ -41,7 +40,6 @@ impl Rules {
         let upstream = |spec| Upstream::new(Arc::clone(spec), metrics.upstream(&spec.name));
         Self {
             upstreams: specs.iter().map(upstream).collect(),
-            upstream_names: specs.iter().map(|spec| Rc::from(&*spec.name)).collect(),
             routes: snapshot
                 .routes
                 .all()
@@ -59,10 +57,10 @@ impl Rules {
         self.routes.get(route.index).unwrap_or(&self.nowhere)
     }
 
-    /// The route's upstream, and its name for the log.
-    pub(crate) fn upstream(&self, route: &Route) -> Result<(&Rc<Upstream>, &Rc<str>), Refusal> {
-        let upstream = self.upstreams.get(route.upstream);
-        let found = upstream.zip(self.upstream_names.get(route.upstream));
-        found.ok_or_else(|| Refusal::with_cause(Reason::Internal, "the route's upstream is gone"))
+    /// The route's upstream.
+    pub(crate) fn upstream(&self, route: &Route) -> Result<&Rc<Upstream>, Refusal> {
+        self.upstreams
+            .get(route.upstream)
+            .ok_or_else(|| Refusal::with_cause(Reason::Internal, "the route's upstream is gone"))
     }
 }

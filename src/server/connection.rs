@@ -141,7 +141,7 @@ async fn serve_http2(
         biased;
         ended = connection.as_mut() => ended,
         () = idle(&guard, limits.header_timeout.0) => {
-            // Says goodbye if the client listens; one that does not is left after the next wait.
+            // Says goodbye to a client that listens; one that does not is left soon after.
             connection.as_mut().graceful_shutdown();
             timeout(FAREWELL, connection).await.unwrap_or(Ok(()))
         }

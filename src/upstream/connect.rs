@@ -26,6 +26,7 @@ pub(crate) type Sender = SendRequest<RequestBody>;
 #[derive(Debug)]
 pub struct Upstream {
     pub(crate) spec: Arc<UpstreamSpec>,
+    label: Rc<str>,
     pub(crate) metrics: UpstreamMetrics,
     idle: RefCell<Vec<Idle>>,
     next: Cell<usize>,
@@ -57,6 +58,7 @@ impl Upstream {
     #[must_use]
     pub fn new(spec: Arc<UpstreamSpec>, metrics: UpstreamMetrics) -> Rc<Self> {
         Rc::new(Self {
+            label: Rc::from(&*spec.name),
             spec,
             metrics,
             idle: RefCell::default(),
@@ -67,7 +69,13 @@ impl Upstream {
     /// The name in config, metrics and logs.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.spec.name
+        &self.label
+    }
+
+    /// The name, to be kept by whoever logs it: counted on this worker alone.
+    #[must_use]
+    pub const fn label(&self) -> &Rc<str> {
+        &self.label
     }
 
     /// The host and port of its first endpoint, for requests of the gate's own.

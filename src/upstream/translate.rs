@@ -7,8 +7,7 @@
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, Entry, FORWARDED, HOST, REFERER, TE, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, REFERER, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request};
@@ -120,29 +119,27 @@ pub fn is_websocket(head: &request::Parts) -> bool {
 
 /// Removes what belongs to one connection (RFC 9110 section 7.6.1).
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if let Entry::Occupied(entry) = headers.entry(CONNECTION) {
-        let (_, values) = entry.remove_entry_mult();
-        let listed = values.flat_map(|value| {
-            let names = value.as_bytes().split(|byte| *byte == b',');
-            names
-                .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-                .collect::<Vec<_>>()
-        });
-        // What frames or routes the message is not the client's to remove.
-        let listed = listed.filter(|name| *name != CONTENT_LENGTH && *name != HOST);
-        for name in listed.collect::<Vec<_>>() {
-            headers.remove(name);
-        }
+    let mut listed = Vec::new();
+    for value in headers.get_all(CONNECTION) {
+        let names = value.as_bytes().split(|byte| *byte == b',');
+        listed.extend(names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()));
     }
-    for name in HOP_BY_HOP {
+    // What frames or routes the message is not the client's to remove.
+    listed.retain(|name| *name != CONTENT_LENGTH && *name != HOST);
+    for name in listed.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
-    headers.remove(TE);
-    headers.remove(TRANSFER_ENCODING);
-    headers.remove(UPGRADE);
 }
 
-const HOP_BY_HOP: [&str; 3] = ["keep-alive", "proxy-connection", "http2-settings"];
+const HOP_BY_HOP: [HeaderName; 7] = [
+    CONNECTION,
+    HeaderName::from_static("http2-settings"),
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
 
 /// Removes every credential and every header by which a back end could be told who asks or what
 /// was asked, in every spelling that it could fold together.

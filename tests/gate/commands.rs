@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use serde_json::Value;
 
-use crate::support::gate::{BINARY, Builder, Folder, claims, sign, sign_as};
+use crate::support::gate::{Builder, Folder, claims, run, sign, sign_as, spawn_piped};
 use crate::support::reload::{Verdict, reload_with};
 use crate::support::tokens::{claims_of, header_of, with_claim};
 use crate::support::unix_now;
@@ -18,18 +18,6 @@ const ROUTES: &str = "
     upstream: app
     require: { scopes: [ admin ] }
 ";
-
-fn run(arguments: &[&str], input: &str) -> Output {
-    let mut child = Command::new(BINARY)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    child.wait_with_output().unwrap()
-}
 
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
@@ -259,13 +247,7 @@ fn a_new_config_is_taken_live_and_a_broken_one_is_refused_and_told() {
 #[test]
 fn a_reader_that_has_left_is_no_reason_to_panic() {
     for arguments in [&["schema"][..], &["--help"], &["hash-password"]] {
-        let mut child = Command::new(BINARY)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = spawn_piped(arguments);
         drop(child.stdout.take());
         // It waits for a password until its reader is gone for sure.
         let _ = child.stdin.take().unwrap().write_all(b"a password\n");

@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::support::gate::{Builder, Gate, hash_password, hash_with};
+use crate::support::gate::{Builder, Gate, hash_password, run};
 use crate::support::tokens::claims_of;
 use crate::support::upstream::Upstream;
 
 const PATH: &str = "/api/v1/authenticate";
 
 fn sha1_hash(password: &str) -> String {
-    let output = hash_with(&["--form", "sha1"], password);
+    let output = run(&["hash-password", "--form", "sha1"], password);
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 

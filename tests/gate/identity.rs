@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::support::client::Response;
-use crate::support::gate::{Builder, Gate, hash_password, hash_with, users};
+use crate::support::gate::{Builder, Gate, hash_password, run, users};
 use crate::support::reload::{Verdict, reload};
 use crate::support::tokens::claims_of;
 use crate::support::upstream::{Seen, Upstream};
@@ -80,7 +80,7 @@ fn hash_password_refuses_what_it_cannot_hash_whole() {
         ("73 bytes for bcrypt", "bcrypt", &*long),
         ("no input", "argon2id", ""),
     ] {
-        let output = hash_with(&["--algorithm", algorithm], input);
+        let output = run(&["hash-password", "--algorithm", algorithm], input);
         assert_eq!(output.status.code(), Some(1), "{case}");
         assert!(output.stdout.is_empty(), "{case}");
         assert!(!output.stderr.is_empty(), "{case}");

@@ -178,25 +178,29 @@ pub(crate) fn users(users: &[(&str, &str, &str)]) -> String {
 
 /// What `tollgate hash-password` prints.
 pub(crate) fn hash_password(password: &str, algorithm: &str) -> String {
-    let output = hash_with(&["--algorithm", algorithm], &format!("{password}\n"));
+    let arguments = ["hash-password", "--algorithm", algorithm];
+    let output = run(&arguments, &format!("{password}\n"));
     assert!(output.status.success());
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// Runs `tollgate hash-password` on this input.
-pub(crate) fn hash_with(arguments: &[&str], input: &str) -> Output {
-    let mut child = Command::new(BINARY)
-        .arg("hash-password")
-        .args(arguments)
-        .stdin(Stdio::piped())
+/// Runs a command to its end on this input.
+pub(crate) fn run(arguments: &[&str], input: &str) -> Output {
+    let mut child = spawn_piped(arguments);
+    // A command that does not read its input may have ended already.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+/// Starts a command with all its streams in the test's hands.
+pub(crate) fn spawn_piped(arguments: &[&str]) -> Child {
+    let mut command = Command::new(BINARY);
+    command.args(arguments).stdin(Stdio::piped());
+    command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(input.as_bytes()).unwrap();
-    drop(stdin);
-    child.wait_with_output().unwrap()
+        .unwrap()
 }
 
 /// A self-signed certificate and its key in PEM.
