@@ -151,7 +151,7 @@ impl Gate {
             if head.method == Method::OPTIONS && walk.voice.cross_origin() == CrossOrigin::Any {
                 return Ok(Answer::Own(cors::preflight(&head)));
             }
-            let around = self.surroundings(rules, format!("{}://{authority}", peer.scheme));
+            let around = self.surroundings(rules, peer, &authority);
             let answer = endpoint::answer(&around, mount, found, &head, body).await?;
             return Ok(Answer::Own(answer));
         }
@@ -235,16 +235,22 @@ impl Gate {
         Ok(verified)
     }
 
-    fn surroundings<'a>(&'a self, rules: &'a Rules, origin: String) -> endpoint::Surroundings<'a> {
+    fn surroundings<'a>(
+        &'a self,
+        rules: &'a Rules,
+        peer: Peer,
+        authority: &str,
+    ) -> endpoint::Surroundings<'a> {
         endpoint::Surroundings {
             snapshot: &rules.snapshot,
             shared: &self.shared,
             means: Means {
                 upstreams: &rules.upstreams,
                 hashing: &self.shared.hashing,
+                client: peer.address,
             },
             metrics: &self.metrics,
-            origin,
+            origin: format!("{}://{authority}", peer.scheme),
         }
     }
 

@@ -11,8 +11,9 @@ use crate::config::Config;
 use crate::config::files::Files;
 use crate::config::problem::Problems;
 use crate::dialect::Mounts;
-use crate::identity::Providers;
 use crate::identity::hashing::HashingPool;
+use crate::identity::{Principal, Providers};
+use crate::refusal::{Reason, Refusal};
 use crate::route::table::RouteTable;
 use crate::route::{self, Surroundings};
 use crate::server::LimitsConfig;
@@ -99,6 +100,22 @@ impl Snapshot {
             access_sample: config.log.access_sample,
             generation: 0,
         })
+    }
+
+    /// What a principal logged in with, sealed for its tokens; nothing where no rule asks for it,
+    /// or where it proves nothing to an upstream.
+    ///
+    /// # Errors
+    /// [`Reason::BadCredentials`] if it cannot be sealed, such as for its length.
+    pub fn seal(&self, principal: &Principal) -> Result<Option<String>, Refusal> {
+        let (Some(sealer), Some(login), true) =
+            (&self.tokens.sealer, &principal.login, self.seals_logins)
+        else {
+            return Ok(None);
+        };
+        let sealed = sealer.seal(login, &principal.subject);
+        let refuse = |error| Refusal::with_cause(Reason::BadCredentials, error);
+        sealed.map(Some).map_err(refuse)
     }
 
     /// How long any token can live that is issued under these rules.

@@ -71,6 +71,8 @@ pub(super) fn mint(
     let grantee = Grantee {
         subject,
         scope,
+        groups: Vec::new(),
+        claims: serde_json::Map::new(),
         login_scope: String::new(),
         client: None,
         sealed: None,

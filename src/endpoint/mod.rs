@@ -308,16 +308,12 @@ fn issue(
     lineage: &Lineage,
     terms: Terms,
 ) -> Result<TokenPair, Refusal> {
-    let sealed = match &snapshot.tokens.sealer {
-        Some(sealer) if snapshot.seals_logins => {
-            let sealed = sealer.seal(&principal.login, &principal.subject);
-            Some(sealed.map_err(|error| Refusal::with_cause(Reason::BadCredentials, error))?)
-        }
-        _ => None,
-    };
+    let sealed = snapshot.seal(principal)?;
     let grantee = Grantee {
         subject: principal.subject.clone(),
         scope: terms.scope,
+        groups: principal.groups.clone(),
+        claims: principal.claims.clone(),
         login_scope: terms.login_scope,
         client: terms.client,
         sealed,

@@ -4,11 +4,13 @@ pub mod hashing;
 pub mod upstream_probe;
 pub mod users_file;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::config::files::Files;
 use crate::config::problem::Problems;
@@ -49,6 +51,8 @@ pub struct Attempt {
 pub enum SecretKind {
     /// A token that brokers' clients use in place of a password.
     ConnectionToken,
+    /// A token of an external issuer, which names its subject itself.
+    ExternalToken,
     /// The password.
     Password,
     /// The SHA-1 of the password in hexadecimal digits, or the password itself.
@@ -62,12 +66,16 @@ pub struct Principal {
     pub subject: String,
     /// Scopes.
     pub scopes: Vec<String>,
+    /// Groups.
+    pub groups: Vec<String>,
+    /// Further claims for its tokens.
+    pub claims: Map<String, Value>,
     /// The resource that was asked for, and may be used.
     pub resource: Option<String>,
     /// Which provider knows the account, and in which state; see [`Providers::renew`].
     pub account: String,
-    /// What the user logged in with.
-    pub login: UpstreamLogin,
+    /// What the user logged in with; nothing if an upstream could do nothing with it.
+    pub login: Option<UpstreamLogin>,
 }
 
 /// What providers work with.
@@ -77,6 +85,8 @@ pub struct Means<'a> {
     pub upstreams: &'a [Rc<Upstream>],
     /// Where passwords are hashed.
     pub hashing: &'a HashingPool,
+    /// Who asks.
+    pub client: IpAddr,
 }
 
 /// One kind of provider.

@@ -8,6 +8,7 @@ use http::{HeaderValue, Method, Request, Response, Uri};
 use http_body_util::BodyExt;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Map;
 
 use super::{Attempt, IdentityProvider, Means, Principal, SecretKind};
 use crate::clock;
@@ -101,9 +102,11 @@ impl UpstreamProbe {
         Ok(Some(Principal {
             subject: login.username.clone(),
             scopes: self.scopes.clone(),
+            groups: Vec::new(),
+            claims: Map::new(),
             resource: None,
             account: format!("{}:{}", Self::KIND, upstream.name()),
-            login,
+            login: Some(login),
         }))
     }
 
@@ -149,7 +152,8 @@ impl IdentityProvider for UpstreamProbe {
         means: &Means<'_>,
     ) -> Result<Option<Principal>, Refusal> {
         // The upstream cannot be asked about resources, nor with a hash of the password.
-        if attempt.resource.is_some() || attempt.kind == SecretKind::Sha1Password {
+        let is_hash = attempt.kind == SecretKind::Sha1Password;
+        if attempt.resource.is_some() || is_hash || attempt.kind == SecretKind::ExternalToken {
             return Ok(None);
         }
         let username = attempt.identifier.clone();

@@ -8,6 +8,7 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use siphasher::sip::SipHasher13;
 
 use super::hashing::{HashAlgorithm, StoredHash, hash};
@@ -17,6 +18,7 @@ use crate::config::load::parse;
 use crate::config::problem::Problems;
 use crate::config::secret::Secret;
 use crate::refusal::{Reason, Refusal};
+use crate::token::RESERVED_CLAIMS;
 use crate::token::seal::UpstreamLogin;
 
 #[derive(Deserialize)]
@@ -42,6 +44,11 @@ struct UserConfig {
     resources: Vec<String>,
     #[serde(default)]
     scopes: Vec<String>,
+    #[serde(default)]
+    groups: Vec<String>,
+    /// Further claims of the user's tokens, which routes may ask for.
+    #[serde(default)]
+    claims: Map<String, Value>,
 }
 
 /// The users of one file.
@@ -62,6 +69,8 @@ struct User {
     sha1: Option<StoredHash>,
     resources: Vec<String>,
     scopes: Vec<String>,
+    groups: Vec<String>,
+    claims: Map<String, Value>,
 }
 
 impl UsersFile {
@@ -123,14 +132,21 @@ impl UsersFile {
                 );
             }
         }
-        let scopes = config.scopes;
+        for name in config.claims.keys() {
+            if RESERVED_CLAIMS.contains(&name.as_str()) {
+                let text = format_args!("`{name}` is a claim of the gate's own");
+                problems.add(format_args!("{at}.claims"), text);
+            }
+        }
         self.users.push(User {
             name: config.name,
             password,
             connection_token,
             sha1,
             resources: config.resources,
-            scopes,
+            scopes: config.scopes,
+            groups: config.groups,
+            claims: config.claims,
         });
     }
 
@@ -162,6 +178,7 @@ impl IdentityProvider for UsersFile {
     ) -> Result<Option<Principal>, Refusal> {
         let user = self.find(&attempt.identifier);
         let (stored, secret) = match attempt.kind {
+            SecretKind::ExternalToken => return Ok(None),
             SecretKind::ConnectionToken => (
                 user.and_then(|user| user.connection_token.clone()),
                 attempt.secret.clone(),
@@ -187,7 +204,7 @@ impl IdentityProvider for UsersFile {
             None => Ok(None),
             Some(user) if is_real && verdict && user.may_use(attempt.resource.as_deref()) => {
                 let resource = attempt.resource.clone();
-                Ok(Some(user.principal(attempt.secret.clone(), resource)))
+                Ok(Some(user.principal(Some(attempt.secret.clone()), resource)))
             }
             Some(_) => Err(Reason::BadCredentials.into()),
         }
@@ -202,7 +219,7 @@ impl IdentityProvider for UsersFile {
     ) -> Result<Option<Principal>, Refusal> {
         let user = self.find(subject);
         let user = user.filter(|user| user.name == subject && user.state() == state);
-        let password = login.map_or_else(Secret::default, |login| login.password);
+        let password = login.map(|login| login.password);
         Ok(user.map(|user| user.principal(password, None)))
     }
 }
@@ -238,16 +255,18 @@ impl User {
         resource.is_none_or(is)
     }
 
-    fn principal(&self, password: Secret<String>, resource: Option<String>) -> Principal {
+    fn principal(&self, password: Option<Secret<String>>, resource: Option<String>) -> Principal {
         Principal {
             subject: self.name.clone(),
             scopes: self.scopes.clone(),
+            groups: self.groups.clone(),
+            claims: self.claims.clone(),
             resource,
             account: format!("{}:{}", UsersFile::KIND, self.state()),
-            login: UpstreamLogin {
+            login: password.map(|password| UpstreamLogin {
                 username: self.name.clone(),
                 password,
-            },
+            }),
         }
     }
 

@@ -20,6 +20,10 @@ pub struct Grantee {
     pub subject: String,
     /// Scopes of the access token, space-separated.
     pub scope: String,
+    /// The groups of the subject.
+    pub groups: Vec<String>,
+    /// Further claims of the subject.
+    pub claims: Map<String, Value>,
     /// Scopes of the login, which its refresh tokens go on carrying.
     pub login_scope: String,
     /// The client that the tokens go to, where clients have names.
@@ -123,11 +127,8 @@ pub fn issue_pair(
         // Only a place is issued twice; a token that takes none has an id of its own.
         access.jti = Some(random_id()?);
     }
-    let access = Extended {
-        claims: access,
-        further: order.access_claims,
-    };
-    let refresh = Claims {
+    access.further.extend(order.access_claims);
+    let mut refresh = Claims {
         r#gen: Some(*place),
         acct: grantee.account.clone(),
         scope: grantee.login_scope.clone(),
@@ -137,10 +138,7 @@ pub fn issue_pair(
             .is_some_and(|client| client.is_proved),
         ..claims(refresh_ttl, "r")
     };
-    let refresh = Extended {
-        claims: refresh,
-        further: order.refresh_claims,
-    };
+    refresh.further.extend(order.refresh_claims);
     let refresh = order
         .has_refresh
         .then(|| sign(tokens, TokenType::Refresh, &refresh));
@@ -151,15 +149,6 @@ pub fn issue_pair(
         refresh_ttl,
         scope: grantee.scope.clone(),
     })
-}
-
-/// Claims with those of a dialect.
-#[derive(Serialize)]
-struct Extended {
-    #[serde(flatten)]
-    claims: Claims,
-    #[serde(flatten)]
-    further: Map<String, Value>,
 }
 
 /// Issues one access token that belongs to no login.
@@ -189,6 +178,7 @@ fn claims(tokens: &Tokens, grantee: &Grantee, at: UnixTime, ttl: Duration) -> Cl
         exp: at.plus(ttl).0,
         jti: None,
         scope: grantee.scope.clone(),
+        groups: grantee.groups.clone(),
         sealed: grantee.sealed.clone(),
         resource: grantee.resource.clone(),
         fam: None,
@@ -196,6 +186,7 @@ fn claims(tokens: &Tokens, grantee: &Grantee, at: UnixTime, ttl: Duration) -> Cl
         acct: None,
         client_id: grantee.client.as_ref().map(|client| client.id.clone()),
         client_proved: false,
+        further: grantee.claims.clone(),
     }
 }
 

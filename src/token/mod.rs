@@ -1,6 +1,7 @@
 //! What is in a token, and how long may it live?
 
 pub mod cache;
+pub mod claimed;
 pub mod issue;
 pub mod keys;
 pub mod revocation;
@@ -13,11 +14,13 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
 use crate::config::files::Files;
 use crate::config::problem::Problems;
 use crate::config::value::{Expanded, Span};
 use cache::CacheConfig;
+use claimed::Wanted;
 use keys::{KeyConfig, KeyRing};
 use seal::Sealer;
 
@@ -137,6 +140,9 @@ pub struct Claims {
     /// Scopes, space-separated (RFC 8693 section 4.2).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub scope: String,
+    /// The groups that the subject belongs to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
     /// The user's own upstream credential, sealed for the gate alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<String>,
@@ -163,7 +169,34 @@ pub struct Claims {
     /// In refresh tokens: whether the client proved that it is this one, and so has to again.
     #[serde(default, skip_serializing_if = "Not::not")]
     pub client_proved: bool,
+    /// Every other claim: those of the subject, and those that a dialect's clients read.
+    #[serde(flatten)]
+    pub further: Map<String, Value>,
 }
+
+/// The names of claims that have a meaning here: nobody's further claims may take them.
+pub const RESERVED_CLAIMS: [&str; 20] = [
+    "acct",
+    "aud",
+    "client_id",
+    "client_proved",
+    "cnf",
+    "exi",
+    "exp",
+    "fam",
+    "gen",
+    "groups",
+    "iat",
+    "iss",
+    "jti",
+    "nbf",
+    "resource",
+    "scope",
+    "scp",
+    "sealed",
+    "sub",
+    "usefor",
+];
 
 /// A claim that is there has a value: `null` is ill-typed, not absent.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
@@ -208,6 +241,8 @@ pub struct Tokens {
     pub sealer: Option<Sealer>,
     /// Lifetimes where a login entry has none of its own.
     pub lifetimes: Lifetimes,
+    /// The further claims that the rules ask for.
+    pub wanted: Wanted,
 }
 
 /// How long tokens live, by default and at most.
@@ -317,6 +352,7 @@ impl TokensConfig {
             keys: keys?,
             sealer,
             lifetimes,
+            wanted: Wanted::default(),
         })
     }
 }

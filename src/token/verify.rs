@@ -7,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
+use super::claimed::Claimed;
 use super::{Claims, TokenType, Tokens};
 use crate::clock::{self, UnixTime};
 use crate::refusal::Reason;
@@ -20,6 +21,8 @@ pub const MAX_TOKEN: usize = 8 * 1024;
 pub struct VerifiedToken {
     subject: Box<str>,
     scope: Box<str>,
+    groups: Box<[Box<str>]>,
+    claimed: Claimed,
     sealed: Option<Box<str>>,
     account: Option<Box<str>>,
     resource: Option<Box<str>>,
@@ -43,6 +46,23 @@ impl VerifiedToken {
     /// The scopes.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
         self.scope.split_ascii_whitespace()
+    }
+
+    /// The groups.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        self.groups.iter().map(AsRef::as_ref)
+    }
+
+    /// The values of a claim that the rules ask for: one for a text, several for a list.
+    pub fn claim(&self, name: &str) -> impl Iterator<Item = &str> {
+        let known = match name {
+            "sub" => Some(&self.subject),
+            "client_id" => self.client.as_ref(),
+            "resource" => self.resource.as_ref(),
+            _ => None,
+        };
+        let further = self.claimed.values(name);
+        known.into_iter().chain(further).map(AsRef::as_ref)
     }
 
     /// The user's own upstream credential, still sealed.
@@ -149,7 +169,13 @@ impl VerifiedToken {
             &self.client,
         ];
         let texts = texts.map(|text| text.as_deref().map_or(0, str::len));
-        size_of::<Self>() + self.subject.len() + self.scope.len() + texts.iter().sum::<usize>()
+        let group = |group: &Box<str>| size_of::<Box<str>>() + group.len();
+        size_of::<Self>()
+            + self.subject.len()
+            + self.scope.len()
+            + texts.iter().sum::<usize>()
+            + self.groups.iter().map(group).sum::<usize>()
+            + self.claimed.weight()
     }
 }
 
@@ -199,6 +225,8 @@ pub fn verify(
     let verified = VerifiedToken {
         subject: claims.sub.into(),
         scope: claims.scope.into(),
+        groups: claims.groups.into_iter().map(Into::into).collect(),
+        claimed: Claimed::take(&tokens.wanted, &claims.further),
         sealed: claims.sealed.map(Into::into),
         account: claims.acct.map(Into::into),
         resource: claims.resource.map(Into::into),

@@ -17,7 +17,7 @@ gate      | answer authority body clock cors credential dialect endpoint identit
 walk      | answer body cors dialect refusal rules server::guard snapshot telemetry token upstream
 rules     | refusal route snapshot telemetry upstream
 endpoint  | clock config dialect identity refusal snapshot store telemetry token upstream
-snapshot  | clock config dialect identity route server::LimitsConfig store token upstream
+snapshot  | clock config dialect identity refusal route server::LimitsConfig store token upstream
 
 answer    | dialect refusal upstream::translate::X_REQUEST_ID
 authority | refusal
