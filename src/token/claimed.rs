@@ -60,14 +60,19 @@ impl Claimed {
 
     /// About how many bytes it takes in memory, beyond its own.
     pub(super) fn weight(&self) -> usize {
-        let one = |value: &Box<str>| size_of::<Box<str>>() + value.len();
-        let claim = |(name, values): &(Box<str>, Box<[Box<str>]>)| {
-            size_of::<(Box<str>, Box<[Box<str>]>)>()
-                + name.len()
-                + values.iter().map(one).sum::<usize>()
-        };
-        self.0.iter().map(claim).sum()
+        let claims = self.0.iter();
+        let claims = claims.map(|(name, values)| size_of_val(name) + name.len() + weight(values));
+        claims.sum()
     }
+}
+
+/// About how many bytes a list of texts takes in memory.
+pub(super) fn weight(texts: &[Box<str>]) -> usize {
+    let texts = texts.iter();
+    texts
+        .map(|text| size_of::<Box<str>>() + text.len())
+        .sum::<usize>()
+        + size_of::<Box<[Box<str>]>>()
 }
 
 /// The claim of this name, else what stands at this path.

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
-use super::claimed::Claimed;
+use super::claimed::{Claimed, weight};
 use super::{Claims, TokenType, Tokens};
 use crate::clock::{self, UnixTime};
 use crate::refusal::Reason;
@@ -169,12 +169,11 @@ impl VerifiedToken {
             &self.client,
         ];
         let texts = texts.map(|text| text.as_deref().map_or(0, str::len));
-        let group = |group: &Box<str>| size_of::<Box<str>>() + group.len();
         size_of::<Self>()
             + self.subject.len()
             + self.scope.len()
             + texts.iter().sum::<usize>()
-            + self.groups.iter().map(group).sum::<usize>()
+            + weight(&self.groups)
             + self.claimed.weight()
     }
 }
