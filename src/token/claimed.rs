@@ -37,7 +37,13 @@ impl Wanted {
 
 /// The wanted claims of one token.
 #[derive(Clone, Debug, Default)]
-pub struct Claimed(Box<[(Box<str>, Box<[Box<str>]>)]>);
+pub struct Claimed(Box<[Claim]>);
+
+#[derive(Clone, Debug)]
+struct Claim {
+    name: Box<str>,
+    values: Box<[Box<str>]>,
+}
 
 impl Claimed {
     /// Takes what is wanted out of a token's claims. Texts, numbers and truth values count, alone
@@ -45,8 +51,9 @@ impl Claimed {
     #[must_use]
     pub fn take(wanted: &Wanted, claims: &Map<String, Value>) -> Self {
         let take = |name: &String| {
-            let texts = texts(find(claims, name)?);
-            (!texts.is_empty()).then(|| (name.as_str().into(), texts))
+            let values = texts(find(claims, name)?);
+            let name = name.as_str().into();
+            (!values.is_empty()).then_some(Claim { name, values })
         };
         Self(wanted.0.iter().filter_map(take).collect())
     }
@@ -54,15 +61,15 @@ impl Claimed {
     /// The values of a claim; none if the token does not have it, or nobody wanted it.
     #[must_use]
     pub fn values(&self, name: &str) -> &[Box<str>] {
-        let found = self.0.iter().find(|(held, _)| **held == *name);
-        found.map_or(&[], |(_, values)| values)
+        let found = self.0.iter().find(|claim| *claim.name == *name);
+        found.map_or(&[], |claim| &claim.values)
     }
 
     /// About how many bytes it takes in memory, beyond its own.
     pub(super) fn weight(&self) -> usize {
         let claims = self.0.iter();
-        let claims = claims.map(|(name, values)| size_of_val(name) + name.len() + weight(values));
-        claims.sum()
+        let one = |claim: &Claim| size_of::<Claim>() + claim.name.len() + weight(&claim.values);
+        claims.map(one).sum()
     }
 }
 
