@@ -168,11 +168,12 @@ fn headers(criterion: &mut Criterion) {
             found.location
         });
     });
+    let path = CanonicalPath::parse(head.uri.path()).expect("a path");
     criterion.bench_function("authorize and translate", |bencher| {
         bencher.iter_batched(
             || (head.clone(), RequestBody(Upload::new(None, clock::now()))),
             |(head, body)| {
-                let permit = policy::authorize(&route.policy, Some(principal.clone()));
+                let permit = policy::authorize(&route.policy, Some(principal.clone()), &path);
                 let facts = Facts {
                     client: [127, 0, 0, 1].into(),
                     scheme: "https",

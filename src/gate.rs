@@ -165,7 +165,7 @@ impl Gate {
 
         let route = snapshot.routes.find(&host, &path, &head.method)?;
         walk.takes(rules.label(route), Voice::Route(route.dialect));
-        let (permit, remaining_query) = self.admit(rules, walk, route, &head)?;
+        let (permit, remaining_query) = self.admit(rules, walk, route, &path, &head)?;
         let facts = Facts {
             client: peer.address,
             scheme: peer.scheme,
@@ -186,12 +186,13 @@ impl Gate {
         rules: &Rules,
         walk: &mut Walk,
         route: &Route,
+        path: &CanonicalPath<'_>,
         head: &request::Parts,
     ) -> Result<(Permit, Option<String>), Refusal> {
         let presented = credential::find(&head.headers, head.uri.query(), &route.token);
         walk.is_token_in_query = presented.remaining_query.is_some();
         if let Policy::Public = route.policy {
-            let permit = policy::authorize(&route.policy, None)?;
+            let permit = policy::authorize(&route.policy, None, path)?;
             return Ok((permit, presented.remaining_query));
         }
         let principal = presented
@@ -203,7 +204,7 @@ impl Gate {
         }
         let principal = principal?;
         walk.exchange.authenticated(Rc::clone(&principal));
-        let permit = policy::authorize(&route.policy, Some(principal));
+        let permit = policy::authorize(&route.policy, Some(principal), path);
         if let Some(metrics) = walk.exchange.route_metrics() {
             metrics.authorized(permit.as_ref().err().map(|refusal| refusal.reason));
         }

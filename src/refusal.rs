@@ -71,6 +71,12 @@ pub enum Reason {
     ScopeNotGranted,
     /// The token lacks a scope that the route requires.
     InsufficientScope,
+    /// The principal is in none of the groups that the route requires.
+    WrongGroup,
+    /// A claim is not what the route requires.
+    WrongClaim,
+    /// A segment of the path is not the principal's own.
+    NotOwnPath,
     /// No upstream credential is mapped to this principal.
     NoUpstreamCredential,
     /// No route matches.
@@ -123,7 +129,11 @@ impl Reason {
             | Self::RefreshTokenReused
             | Self::BadCredentials
             | Self::BadClientCredentials => StatusCode::UNAUTHORIZED,
-            Self::InsufficientScope | Self::NoUpstreamCredential => StatusCode::FORBIDDEN,
+            Self::InsufficientScope
+            | Self::WrongGroup
+            | Self::WrongClaim
+            | Self::NotOwnPath
+            | Self::NoUpstreamCredential => StatusCode::FORBIDDEN,
             Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -163,6 +173,9 @@ impl Reason {
             Self::UnsupportedGrant => "unsupported_grant",
             Self::ScopeNotGranted => "scope_not_granted",
             Self::InsufficientScope => "insufficient_scope",
+            Self::WrongGroup => "wrong_group",
+            Self::WrongClaim => "wrong_claim",
+            Self::NotOwnPath => "not_own_path",
             Self::NoUpstreamCredential => "no_upstream_credential",
             Self::RouteNotFound => "route_not_found",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -214,6 +227,8 @@ impl Reason {
             Self::UnsupportedGrant => "This grant type is not supported.",
             Self::ScopeNotGranted => "The account does not have this scope.",
             Self::InsufficientScope => "The token does not have the required scope.",
+            Self::WrongGroup | Self::WrongClaim => "This account may not do this.",
+            Self::NotOwnPath => "This belongs to another account.",
             Self::NoUpstreamCredential => "This account has no access to the service.",
             Self::RouteNotFound => "Nothing is served here.",
             Self::MethodNotAllowed => "The method is not allowed here.",

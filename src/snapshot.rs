@@ -20,6 +20,7 @@ use crate::server::LimitsConfig;
 use crate::store::{AnyStore, StoreError};
 use crate::token::Tokens;
 use crate::token::cache::TokenCache;
+use crate::token::claimed::Wanted;
 use crate::token::revocation::{Revocations, Revoked};
 use crate::upstream::UpstreamSpec;
 use crate::upstream::credential::UpstreamCredential;
@@ -81,7 +82,8 @@ impl Snapshot {
             problems.add("log.access_sample", "must be between 0 and 1");
         }
         let mounts = Mounts::build(&config.login, &config.tokens.lifetimes(), problems);
-        let tokens = tokens?;
+        let mut tokens = tokens?;
+        tokens.wanted = Wanted::new(routes.claims().cloned().collect());
         let wants_login =
             |credential: &UpstreamCredential| matches!(credential, UpstreamCredential::Login);
         let seals_logins = providers.need_login()

@@ -19,8 +19,8 @@ use crate::upstream::UpstreamConfig;
 use crate::upstream::credential::{CredentialConfig, UpstreamCredential};
 use crate::upstream::respond::{RefusalSigns, RefusalSignsConfig};
 use path::{PathForm, PathForms};
-use policy::{Policy, RequireConfig};
-use table::RouteTable;
+use policy::{Demands, Policy, RequireConfig};
+use table::{RouteTable, captures};
 
 /// One kind of request that may pass.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -37,7 +37,8 @@ pub struct RouteConfig {
     #[serde(default)]
     pub methods: Vec<String>,
     /// The path: literal segments, `*` for exactly one segment, `**` at the end for any rest
-    /// (also none).
+    /// (also none). `{sub}` is one segment that must be the token's subject, `{claim:NAME}` one
+    /// that must be a value of this claim; with another segment there the answer is 403.
     pub path: String,
     /// The upstream's name.
     pub upstream: String,
@@ -188,10 +189,12 @@ impl RouteConfig {
         if upstream.is_none() {
             problems.add(format_args!("{at}.upstream"), self.unknown_upstream(around));
         }
-        if self.public && !self.require.scopes.is_empty() {
+        self.require.check(&format!("{at}.require"), problems);
+        let captures = captures(&self.path);
+        if self.public && !(self.require.is_empty() && captures.is_empty()) {
             problems.add(
                 format_args!("{at}.require"),
-                "a public route asks for no token, so it cannot require scopes",
+                "a public route asks for no token, so it cannot require anything of it",
             );
         }
         if !self.public && !self.token.header && self.token.query.is_empty() {
@@ -237,7 +240,8 @@ impl RouteConfig {
             policy: if self.public {
                 Policy::Public
             } else {
-                Policy::Token(self.require.scopes.clone())
+                let require = self.require.clone();
+                Policy::Token(Demands { require, captures })
             },
             credential,
             dialect: self

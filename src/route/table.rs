@@ -2,7 +2,7 @@
 //!
 //! A route matches by host, path and method together. Of those that match, an exact host wins
 //! over a wildcard host, a longer wildcard over a shorter, any host comes last; then, from the
-//! left, a literal segment wins over `*`, `*` over `**`; then a route with methods wins over one
+//! left, a literal segment wins over `*` and captures, those over `**`; then a route with methods wins over one
 //! without. The cost does not depend on the number of routes.
 
 use std::borrow::Cow;
@@ -13,6 +13,7 @@ use http::Method;
 
 use super::Route;
 use super::path::{CanonicalPath, decode};
+use super::policy::{Capture, Policy};
 use crate::refusal::{Detail, Reason, Refusal};
 
 /// All routes, by host and path.
@@ -54,6 +55,16 @@ impl RouteTable {
         root.insert(&pattern, Arc::clone(&route))?;
         self.routes.push(route);
         Ok(())
+    }
+
+    /// The further claims that the routes ask for.
+    pub fn claims(&self) -> impl Iterator<Item = &String> {
+        let policies = self.routes.iter().map(|route| &route.policy);
+        let demands = policies.filter_map(|policy| match policy {
+            Policy::Public => None,
+            Policy::Token(demands) => Some(demands),
+        });
+        demands.flat_map(|demands| demands.claims())
     }
 
     /// All routes, in the order of the config.
@@ -254,6 +265,14 @@ impl<'a> Pattern<'a> {
             match segment {
                 "**" => pattern.has_rest = true,
                 "*" => pattern.segments.push(PatternSegment::Any),
+                capture if captured(capture).is_some() => {
+                    pattern.segments.push(PatternSegment::Any);
+                }
+                literal if literal.contains(['{', '}']) => {
+                    return Err(format!(
+                        "in `{text}`, a segment in braces must be {{sub}} or {{claim:NAME}}"
+                    ));
+                }
                 literal if literal.contains('*') => {
                     return Err(format!("in `{text}`, `*` must be a whole segment"));
                 }
@@ -263,5 +282,24 @@ impl<'a> Pattern<'a> {
             }
         }
         Ok(pattern)
+    }
+}
+
+/// The segments of a pattern that must be the principal's own.
+pub(super) fn captures(pattern: &str) -> Vec<Capture> {
+    let segments = pattern.strip_prefix('/').unwrap_or(pattern).split('/');
+    let capture = |(place, segment)| {
+        let claim = captured(segment)?.to_owned();
+        Some(Capture { place, claim })
+    };
+    segments.enumerate().filter_map(capture).collect()
+}
+
+/// The claim that a segment of a pattern must be.
+fn captured(segment: &str) -> Option<&str> {
+    let name = segment.strip_prefix('{')?.strip_suffix('}')?;
+    match name.strip_prefix("claim:") {
+        Some(claim) => Some(claim).filter(|claim| !claim.is_empty()),
+        None => Some(name).filter(|name| *name == "sub"),
     }
 }

@@ -26,7 +26,7 @@ cors      |
 
 route        | config dialect refusal token upstream
 route/path   | refusal
-route/policy | refusal token
+route/policy | config::problem refusal token
 route/table  | refusal
 credential   | refusal route::TokenPlaces
 dialect      | config::problem config::secret config::value identity::Attempt identity::SecretKind refusal token::Lifetimes token::TokenType token::issue::TokenPair token::verify::VerifiedToken

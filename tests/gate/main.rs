@@ -32,6 +32,7 @@ mod messages;
 mod metrics;
 mod oauth2;
 mod path;
+mod policies;
 mod refresh;
 mod revocation;
 mod routes;
