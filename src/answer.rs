@@ -45,7 +45,9 @@ impl Voice {
                     .map(|value| (ALLOW, value)),
             );
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if let Some(Detail::RetryAfter(seconds)) = refusal.detail {
+            headers.insert(RETRY_AFTER, seconds.into());
+        } else if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         let is_challenge =

@@ -63,6 +63,8 @@ pub enum Reason {
     RefreshTokenReused,
     /// Login failed. Says on purpose not whether the account exists.
     BadCredentials,
+    /// Too many logins failed of late; this one was not judged.
+    Throttled,
     /// A client did not prove that it is who it says.
     BadClientCredentials,
     /// A login asked in a way that the endpoint does not know.
@@ -136,6 +138,7 @@ impl Reason {
             | Self::NoUpstreamCredential => StatusCode::FORBIDDEN,
             Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Throttled => StatusCode::TOO_MANY_REQUESTS,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -169,6 +172,7 @@ impl Reason {
             Self::RefreshTokenReused => "refresh_token_reused",
             Self::StoreUnavailable => "store_unavailable",
             Self::BadCredentials => "bad_credentials",
+            Self::Throttled => "throttled",
             Self::BadClientCredentials => "bad_client_credentials",
             Self::UnsupportedGrant => "unsupported_grant",
             Self::ScopeNotGranted => "scope_not_granted",
@@ -223,6 +227,7 @@ impl Reason {
             }
             Self::Revoked | Self::RefreshTokenReused => "The token has been revoked.",
             Self::BadCredentials => "The credentials are not valid.",
+            Self::Throttled => "Too many logins failed; try again later.",
             Self::BadClientCredentials => "The client's credentials are not valid.",
             Self::UnsupportedGrant => "This grant type is not supported.",
             Self::ScopeNotGranted => "The account does not have this scope.",
@@ -275,6 +280,8 @@ pub enum Detail {
     Allow(String),
     /// A required field that is missing or empty, by its wire name.
     MissingField(&'static str),
+    /// How many seconds to wait.
+    RetryAfter(u64),
     /// The scopes that the route requires, space-separated.
     Scope(String),
     /// The request was understood by the dialect but is not valid in its form.

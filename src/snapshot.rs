@@ -12,6 +12,7 @@ use crate::config::files::Files;
 use crate::config::problem::Problems;
 use crate::dialect::Mounts;
 use crate::identity::hashing::HashingPool;
+use crate::identity::throttle::{Throttle, ThrottleConfig};
 use crate::identity::{Principal, Providers};
 use crate::refusal::{Reason, Refusal};
 use crate::route::table::RouteTable;
@@ -43,6 +44,8 @@ pub struct Snapshot {
     pub seals_logins: bool,
     /// Bounds on what clients may take.
     pub limits: LimitsConfig,
+    /// How failed logins slow further ones down.
+    pub throttle: ThrottleConfig,
     /// The share of well-ended exchanges that are logged.
     pub access_sample: f64,
     generation: u64,
@@ -78,6 +81,7 @@ impl Snapshot {
             files,
         };
         let routes = route::build(&config.routes, &around, problems);
+        config.throttle.check(problems);
         if !(0.0..=1.0).contains(&config.log.access_sample) {
             problems.add("log.access_sample", "must be between 0 and 1");
         }
@@ -99,6 +103,7 @@ impl Snapshot {
             upstreams,
             seals_logins,
             limits: config.limits.clone(),
+            throttle: config.throttle.clone(),
             access_sample: config.log.access_sample,
             generation: 0,
         })
@@ -147,6 +152,8 @@ pub struct Shared {
     pub cache: Arc<TokenCache>,
     /// Where passwords are hashed.
     pub hashing: HashingPool,
+    /// The logins that failed of late.
+    pub throttle: Throttle,
     /// What outlives a request.
     pub store: AnyStore,
     /// What was taken back.
@@ -160,6 +167,7 @@ impl Shared {
         snapshot: Snapshot,
         cache: TokenCache,
         hashing: HashingPool,
+        throttle: Throttle,
         store: AnyStore,
     ) -> Self {
         let generation = AtomicU64::new(snapshot.generation);
@@ -168,6 +176,7 @@ impl Shared {
             generation,
             cache: Arc::new(cache),
             hashing,
+            throttle,
             store,
             revocations: Arc::default(),
         }
@@ -202,6 +211,7 @@ impl Shared {
         self.cache
             .sweep(snapshot.generation(), now, snapshot.tokens.leeway);
         self.revocations.sweep(now);
+        self.throttle.sweep(&snapshot.throttle, clock::now());
         self.store.sweep(now);
     }
 

@@ -19,6 +19,7 @@ use crate::config::files::Files;
 use crate::config::load::{self, ConfigError};
 use crate::config::problem::Problems;
 use crate::identity::hashing::HashingPool;
+use crate::identity::throttle::Throttle;
 use crate::server::Workers;
 use crate::server::drain::{self, Stop};
 use crate::server::listener::{Listener, Unbound};
@@ -133,6 +134,10 @@ pub fn prepare_file(file: &Path) -> Result<Prepared, ConfigError> {
     prepare(config, &files, file)
 }
 
+fn no_random(_: aws_lc_rs::error::Unspecified) -> anyhow::Error {
+    anyhow::anyhow!("the system's random generator failed")
+}
+
 /// Serves a config file until a signal ends it.
 ///
 /// # Errors
@@ -223,14 +228,14 @@ pub fn serve(prepared: Prepared) -> anyhow::Result<Serving> {
         .into_iter()
         .map(|listener| listener.bind().map(Arc::new));
     let listeners: Vec<_> = listeners.collect::<Result<_, _>>()?;
-    let cache = TokenCache::new(&config.tokens.cache)
-        .map_err(|_| anyhow::anyhow!("the system's random generator failed"))?;
+    let cache = TokenCache::new(&config.tokens.cache).map_err(no_random)?;
     let limits = &config.limits;
     let hashing = HashingPool::start(limits.hashing_threads, limits.hashing_queue)?;
     let shared = Arc::new(Shared::new(
         snapshot,
         cache,
         hashing,
+        Throttle::new().map_err(no_random)?,
         AnyStore::open(config.store),
     ));
     let (stop, drain) = drain::channel(config.drain.grace.0);

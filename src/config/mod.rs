@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::admin::AdminConfig;
 use crate::dialect::LoginConfig;
 use crate::identity::IdentityConfig;
+use crate::identity::throttle::ThrottleConfig;
 use crate::route::RouteConfig;
 use crate::server::{DrainConfig, LimitsConfig, ListenerConfig};
 use crate::store::StoreConfig;
@@ -54,6 +55,9 @@ pub struct Config {
     /// Bounds on what clients may take.
     #[serde(default)]
     pub limits: LimitsConfig,
+    /// How failed logins slow further ones down.
+    #[serde(default)]
+    pub throttle: ThrottleConfig,
     /// What is logged.
     #[serde(default)]
     pub log: LogConfig,

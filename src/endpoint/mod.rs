@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::clock;
 use crate::config::secret::Secret;
 use crate::dialect::{Asked, AskedLifetimes, Client, Endpoint, Facts, Grant, Mount, RefreshMode};
-use crate::identity::{Attempt, Means, Principal};
+use crate::identity::{Attempt, Means, Principal, SecretKind};
 use crate::refusal::{Detail, Reason, Refusal};
 use crate::snapshot::{Shared, Snapshot};
 use crate::store::{Family, Presented, Rotation, StoreError};
@@ -236,10 +236,21 @@ async fn refresh(
     issue(snapshot, mount, &principal, &lineage, terms)
 }
 
-/// Asks the identity providers.
+/// Asks the identity providers, unless too many logins failed of late.
 async fn authenticate(around: &Surroundings<'_>, attempt: &Attempt) -> Result<Principal, Refusal> {
+    let named = matches!(attempt.kind, SecretKind::ExternalToken);
+    let account = (!named).then_some(attempt.identifier.as_str());
+    let (throttle, config) = (&around.shared.throttle, &around.snapshot.throttle);
+    let attempted = throttle.admit(config, account, around.means.client, clock::now())?;
     let providers = &around.snapshot.providers;
-    providers.authenticate(attempt, &around.means).await
+    let outcome = providers.authenticate(attempt, &around.means).await;
+    match &outcome {
+        Ok(_) => attempted.succeeded(),
+        Err(refusal) if refusal.reason == Reason::BadCredentials => attempted.failed(clock::now()),
+        // What could not be judged was no guess.
+        Err(_) => {}
+    }
+    outcome
 }
 
 /// All scopes, or those of them that were asked for.

@@ -1,6 +1,7 @@
 //! Who is this? The providers that know users, asked in the config's order.
 
 pub mod hashing;
+pub mod throttle;
 pub mod upstream_probe;
 pub mod users_file;
 

@@ -2,8 +2,8 @@
 //!
 //! Two layers. The shared one is a dashmap behind all workers. In front of it each worker has a
 //! small table of its own, so that the tokens in use cost neither a lock nor a shared cache line.
-//! Both are keyed by a keyed 128-bit hash (SipHash-2-4) under a secret of this process: neither
-//! holds a token, and nobody outside can make two tokens meet.
+//! Both are keyed by a [`KeyedHash`]: neither holds a token, and nobody outside can make two
+//! tokens meet.
 //!
 //! Only verified tokens are ever remembered, so that refused ones push nothing out. Expiry is
 //! judged at every look-up, as is the generation of the rules that a token was verified under;
@@ -22,8 +22,8 @@ use std::time::Duration;
 use dashmap::DashMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use siphasher::sip128::{Hasher128, SipHasher24};
 
+use super::hash::{KeyedHash, TokenHash};
 use super::revocation::Revocations;
 use super::verify::VerifiedToken;
 use crate::clock::UnixTime;
@@ -51,10 +51,6 @@ impl Default for CacheConfig {
     }
 }
 
-/// The hash that stands for a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TokenHash(u128);
-
 #[derive(Clone, Debug)]
 struct Entry {
     token: VerifiedToken,
@@ -77,7 +73,7 @@ impl Entry {
 pub struct TokenCache {
     map: DashMap<TokenHash, Arc<Entry>, BuildHasherDefault<Direct>>,
     arrivals: Mutex<Arrivals>,
-    secret: (u64, u64),
+    hash: KeyedHash,
     max_entries: usize,
     max_bytes: usize,
 }
@@ -98,17 +94,10 @@ impl TokenCache {
     /// # Errors
     /// If the system's random generator fails.
     pub fn new(config: &CacheConfig) -> Result<Self, aws_lc_rs::error::Unspecified> {
-        let mut secret = [0; 16];
-        aws_lc_rs::rand::fill(&mut secret)?;
-        let [low, high] = [0, 8].map(|at| {
-            let mut half = [0; 8];
-            half.copy_from_slice(secret.get(at..at + 8).unwrap_or(&[0; 8]));
-            u64::from_le_bytes(half)
-        });
         Ok(Self {
             map: DashMap::default(),
             arrivals: Mutex::default(),
-            secret: (low, high),
+            hash: KeyedHash::random()?,
             max_entries: config.entries,
             max_bytes: config.bytes.bytes(),
         })
@@ -117,9 +106,7 @@ impl TokenCache {
     /// The hash that stands for `token` in this process.
     #[must_use]
     pub fn hash(&self, token: &str) -> TokenHash {
-        let mut hasher = SipHasher24::new_with_keys(self.secret.0, self.secret.1);
-        hasher.write(token.as_bytes());
-        TokenHash(hasher.finish128().as_u128())
+        self.hash.hash([token.as_bytes()])
     }
 
     /// How many tokens are remembered.

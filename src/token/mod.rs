@@ -2,6 +2,7 @@
 
 pub mod cache;
 pub mod claimed;
+pub mod hash;
 pub mod issue;
 pub mod keys;
 pub mod revocation;

@@ -39,6 +39,7 @@ mod routes;
 mod start;
 mod streaming;
 mod support;
+mod throttle;
 mod tls;
 mod tokens;
 mod websocket;
