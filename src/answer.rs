@@ -1,8 +1,8 @@
 //! In which form does the gate speak for itself?
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, LOCATION, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, request};
 use serde_json::json;
 
 use crate::dialect::{CrossOrigin, Dialect, Endpoint};
@@ -83,6 +83,36 @@ fn challenge(refusal: &Refusal) -> Option<HeaderValue> {
         challenge += &format!(", scope=\"{scope}\"");
     }
     HeaderValue::from_str(&challenge).ok()
+}
+
+/// Whether a browser asks for a page to show, and not a script for data.
+pub(crate) fn wants_page(head: &request::Parts) -> bool {
+    let text = |name: HeaderName| {
+        let value = head.headers.get(name);
+        value.and_then(|value| value.to_str().ok())
+    };
+    let accept = text(ACCEPT).unwrap_or_default();
+    let is_html = |kind: &str| {
+        let kind = kind.split(';').next().unwrap_or_default();
+        kind.trim().eq_ignore_ascii_case("text/html")
+    };
+    let is_navigation = text(SEC_FETCH_MODE).is_none_or(|mode| mode == "navigate");
+    (head.method == Method::GET || head.method == Method::HEAD)
+        && is_navigation
+        && accept.split(',').any(is_html)
+}
+
+/// Set by browsers alone: what a request is for (Fetch Metadata).
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+
+/// Sends a browser to a page where its user can log in.
+pub(crate) fn redirect(page: HeaderValue) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::FOUND;
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, page);
+    headers.insert(VARY, HeaderValue::from_static("accept"));
+    response
 }
 
 /// The client's id for its request if it is well-formed, else a new random one.

@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use http::{HeaderMap, request};
 use percent_encoding::percent_decode_str;
 
 use crate::refusal::Reason;
@@ -18,9 +20,14 @@ pub enum Location {
     Nowhere,
     /// In the query string.
     Query,
+    /// Among the subprotocols that a WebSocket's client offers.
+    Subprotocol,
 }
 
 impl Location {
+    /// How many there are.
+    pub const COUNT: usize = 4;
+
     /// The label in metrics.
     #[must_use]
     pub const fn label(self) -> &'static str {
@@ -28,114 +35,195 @@ impl Location {
             Self::Header => "header",
             Self::Nowhere => "none",
             Self::Query => "query",
+            Self::Subprotocol => "subprotocol",
         }
     }
+}
+
+/// A credential, not judged yet.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Credential<'a> {
+    /// A name and password by Basic, still encoded (RFC 7617 section 2).
+    Basic(&'a str),
+    /// A ticket, to be exchanged for the token that it was given for.
+    Ticket(Cow<'a, str>),
+    /// An access token.
+    Token(Cow<'a, str>),
 }
 
 /// What a request presents.
 #[derive(Debug)]
 pub struct Presented<'a> {
-    /// The one token, not judged yet, or why there is none:
+    /// The one credential, or why there is none:
     /// [`Reason::SeveralCredentials`] if there is more than one, also the same one twice (RFC 6750
     /// section 2); [`Reason::MissingCredential`] if there is none, or an `Authorization` of
     /// another scheme; [`Reason::MalformedToken`] for one that holds no token.
-    pub token: Result<Cow<'a, str>, Reason>,
+    pub credential: Result<Credential<'a>, Reason>,
     /// Where it stood; nowhere, too, if it stood in several places.
     pub location: Location,
-    /// The query without any token's pair; nothing if there was no such pair.
+    /// The query without any credential's pair; nothing if there was no such pair.
     pub remaining_query: Option<String>,
 }
 
-/// Finds the one token of a request.
+/// Finds the one credential of a request.
 #[must_use]
-pub fn find<'a>(
-    headers: &'a HeaderMap,
-    query: Option<&'a str>,
-    places: &TokenPlaces,
-) -> Presented<'a> {
-    let (in_query, remaining_query) = cut(query.unwrap_or_default(), &places.query);
-    let mut in_query = in_query.into_iter();
-    let mut in_header = headers
-        .get_all(AUTHORIZATION)
-        .iter()
-        .filter(|_| places.header);
-    let first = (in_header.next(), in_query.next());
-    let is_more = in_header.next().is_some() || in_query.next().is_some();
-    let (token, location) = match first {
-        _ if is_more => (Err(Reason::SeveralCredentials), Location::Nowhere),
-        (Some(_), Some(_)) => (Err(Reason::SeveralCredentials), Location::Nowhere),
-        (None, None) => (Err(Reason::MissingCredential), Location::Nowhere),
-        (None, Some(token)) => (Ok(token), Location::Query),
-        (Some(value), None) => (
-            parse_bearer(value.as_bytes()).map(Cow::from),
+pub fn find<'a>(head: &'a request::Parts, places: &TokenPlaces) -> Presented<'a> {
+    let cut = cut(head.uri.query().unwrap_or_default(), places);
+    let in_query = cut
+        .found
+        .into_iter()
+        .map(|found| (Ok(found), Location::Query));
+    let in_header = head.headers.get_all(AUTHORIZATION).iter();
+    let in_header = in_header.filter(|_| places.header).map(|value| {
+        (
+            parse_authorization(value.as_bytes(), places),
             Location::Header,
-        ),
+        )
+    });
+    let offered = subprotocols(&head.headers).filter_map(token_in_subprotocol);
+    let offered = offered
+        .filter(|_| places.subprotocol)
+        .map(|token| (token.map(Credential::Token), Location::Subprotocol));
+    let mut found = in_header.chain(in_query).chain(offered);
+    let (credential, location) = match (found.next(), found.next()) {
+        (None, _) => (Err(Reason::MissingCredential), Location::Nowhere),
+        (Some(only), None) => only,
+        (Some(_), Some(_)) => (Err(Reason::SeveralCredentials), Location::Nowhere),
     };
     Presented {
-        token,
+        credential,
         location,
-        remaining_query,
+        remaining_query: cut.remaining,
     }
+}
+
+/// The subprotocols that a WebSocket's client offers (RFC 6455 section 11.3.4).
+fn subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    let texts = values.filter_map(|value| value.to_str().ok());
+    texts.flat_map(|text| text.split(',')).map(str::trim)
+}
+
+/// The token that an offered subprotocol is: `bearer.` and the token, or Kubernetes' prefix and
+/// the token in base64url. Browsers' WebSockets can set no header but this one.
+fn token_in_subprotocol(offered: &str) -> Option<Result<Cow<'_, str>, Reason>> {
+    if let Some(encoded) = strip_prefix(offered, KUBERNETES) {
+        let token = URL_SAFE_NO_PAD.decode(encoded).ok();
+        let token = token.and_then(|token| String::from_utf8(token).ok());
+        return Some(token.map(Cow::from).ok_or(Reason::MalformedToken));
+    }
+    strip_prefix(offered, BEARER).map(|token| Ok(Cow::from(token)))
+}
+
+/// The subprotocols without those that are tokens: they go no further. Nothing if none was one.
+#[must_use]
+pub fn other_subprotocols(headers: &HeaderMap) -> Option<String> {
+    let is_token = |offered: &&str| token_in_subprotocol(offered).is_some();
+    if !subprotocols(headers).any(|offered| is_token(&offered)) {
+        return None;
+    }
+    let others = subprotocols(headers).filter(|offered| !is_token(offered));
+    Some(Vec::from_iter(others).join(", "))
+}
+
+const BEARER: &str = "bearer.";
+const KUBERNETES: &str = "base64url.bearer.authorization.k8s.io.";
+
+fn strip_prefix<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
+    let (start, rest) = text.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
 /// Whether a query (as of a `Referer`) holds a token.
 #[must_use]
 pub fn is_in_query(query: &str, places: &TokenPlaces) -> bool {
-    cut(query, &places.query).1.is_some()
+    cut(query, places).remaining.is_some()
 }
 
-/// The token of a `Bearer` value. The scheme compares without case (RFC 9110 section 11.1) and
-/// may carry a colon, as Debezium's HTTP sink sends it.
-fn parse_bearer(value: &[u8]) -> Result<&str, Reason> {
+/// The credential of an `Authorization`. The scheme compares without case (RFC 9110 section 11.1)
+/// and may carry a colon, as Debezium's HTTP sink sends it. A bare token is taken as one: Swagger
+/// pages send what their users paste.
+fn parse_authorization<'a>(
+    value: &'a [u8],
+    places: &TokenPlaces,
+) -> Result<Credential<'a>, Reason> {
     let value = str::from_utf8(value).map_err(|_| Reason::MalformedToken)?;
-    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
+    let Some((scheme, credential)) = value.split_once(' ') else {
+        let is_bare = value.split('.').filter(|part| !part.is_empty()).count() == 3;
+        return match is_bare {
+            true => Ok(Credential::Token(value.into())),
+            false if value.eq_ignore_ascii_case("bearer") => Err(Reason::MalformedToken),
+            false => Err(Reason::MissingCredential),
+        };
+    };
     let scheme = scheme.strip_suffix(':').unwrap_or(scheme);
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(Reason::MissingCredential);
+    let credential = credential.trim_matches(' ');
+    let is_one = !credential.is_empty() && !credential.contains(' ');
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return match is_one {
+            true => Ok(Credential::Token(credential.into())),
+            false => Err(Reason::MalformedToken),
+        };
     }
-    let token = token.trim_matches(' ');
-    if token.is_empty() || token.contains(' ') {
-        return Err(Reason::MalformedToken);
+    match places.basic && is_one && scheme.eq_ignore_ascii_case("basic") {
+        true => Ok(Credential::Basic(credential)),
+        false => Err(Reason::MissingCredential),
     }
-    Ok(token)
 }
 
-/// Cuts the pairs of these names out of a query. A name counts in every percent-encoded spelling,
-/// since the upstream would read it so.
-fn cut<'a>(query: &'a str, names: &[String]) -> (Vec<Cow<'a, str>>, Option<String>) {
+/// What stood in a query, and what is left of it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Cut<'a> {
+    found: Vec<Credential<'a>>,
+    /// Nothing if nothing was found.
+    remaining: Option<String>,
+}
+
+/// Cuts credentials' pairs out of a query. A name counts in every percent-encoded spelling, since
+/// the upstream would read it so.
+fn cut<'a>(query: &'a str, places: &TokenPlaces) -> Cut<'a> {
+    let is_token = |key: &str| places.query.iter().any(|name| name == key);
+    let is_ticket = |key: &str| places.tickets && key == TICKET;
     let is_suspect = |pair: &str| {
         let key = pair.split('=').next().unwrap_or_default();
-        key.contains(['%', '+']) || names.iter().any(|name| name == key)
+        key.contains(['%', '+']) || is_token(key) || is_ticket(key)
     };
     if query.is_empty() || !query.split('&').any(is_suspect) {
-        return (Vec::new(), None);
+        return Cut::default();
     }
-    let mut tokens = Vec::new();
+    let mut found = Vec::new();
     let mut others = Vec::new();
     for pair in query.split('&') {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         let key = percent_decode_str(key).decode_utf8_lossy();
-        if names.iter().any(|name| *name == key) {
-            tokens.push(percent_decode_str(value).decode_utf8_lossy());
+        let value = || percent_decode_str(value).decode_utf8_lossy();
+        if is_token(&key) {
+            found.push(Credential::Token(value()));
+        } else if is_ticket(&key) {
+            found.push(Credential::Ticket(value()));
         } else {
             others.push(pair);
         }
     }
-    let remaining = (!tokens.is_empty()).then(|| others.join("&"));
-    (tokens, remaining)
+    let remaining = (!found.is_empty()).then(|| others.join("&"));
+    Cut { found, remaining }
 }
+
+/// The query parameter of a ticket.
+const TICKET: &str = "ticket";
 
 #[cfg(test)]
 mod tests {
-    use super::{cut, parse_bearer};
+    use super::{Credential, Cut, cut, parse_authorization, token_in_subprotocol};
     use crate::refusal::Reason;
-
-    fn names() -> Vec<String> {
-        vec!["authorization".to_owned(), "access_token".to_owned()]
-    }
+    use crate::route::TokenPlaces;
 
     #[test]
-    fn only_the_tokens_pair_is_cut() {
+    fn only_the_credentials_pair_is_cut() {
+        let places = TokenPlaces {
+            tickets: true,
+            ..TokenPlaces::default()
+        };
         for (query, token, remaining) in [
             ("authorization=T", "T", ""),
             (
@@ -147,10 +235,13 @@ mod tests {
             ("%61uthorization=T&x", "T", "x"),
             ("x&authorization=a%2Eb", "a.b", "x"),
         ] {
-            let (tokens, rest) = cut(query, &names());
-            assert_eq!(tokens, [token], "{query}");
-            assert_eq!(rest.as_deref(), Some(remaining), "{query}");
+            let cut = cut(query, &places);
+            assert_eq!(cut.found, [Credential::Token(token.into())], "{query}");
+            assert_eq!(cut.remaining.as_deref(), Some(remaining), "{query}");
         }
+        let found = cut("a&tick%65t=x", &places);
+        assert_eq!(found.found, [Credential::Ticket("x".into())]);
+        assert_eq!(found.remaining.as_deref(), Some("a"));
         for query in [
             "",
             "a=1",
@@ -158,31 +249,77 @@ mod tests {
             "xauthorization=T",
             "a=authorization",
         ] {
-            assert_eq!(cut(query, &names()), (vec![], None), "{query}");
+            assert_eq!(cut(query, &places), Cut::default(), "{query}");
+        }
+        let off = TokenPlaces::default();
+        assert_eq!(cut("ticket=x", &off), Cut::default());
+    }
+
+    #[test]
+    fn an_authorization_is_read_as_real_clients_write_it() {
+        let places = TokenPlaces {
+            basic: true,
+            ..TokenPlaces::default()
+        };
+        let token = |value: &str| Credential::Token(value.to_owned().into());
+        for (value, expected) in [
+            ("Bearer T", token("T")),
+            ("bearer T", token("T")),
+            ("BEARER T", token("T")),
+            ("Bearer: T", token("T")),
+            ("Bearer  T", token("T")),
+            ("Bearer T ", token("T")),
+            ("a.b.c", token("a.b.c")),
+            ("Basic cm9vdDo=", Credential::Basic("cm9vdDo=")),
+            ("basic  cm9vdDo= ", Credential::Basic("cm9vdDo=")),
+        ] {
+            assert_eq!(parse_authorization(value.as_bytes(), &places), Ok(expected));
+        }
+        for value in [
+            "Basic",
+            "Basic ",
+            "Basic a b",
+            "Digest x",
+            "x",
+            "a.b",
+            "a..c",
+            "a.b.c.d",
+        ] {
+            let found = parse_authorization(value.as_bytes(), &places);
+            assert_eq!(found, Err(Reason::MissingCredential), "{value}");
+        }
+        let off = TokenPlaces::default();
+        let found = parse_authorization(b"Basic cm9vdDo=", &off);
+        assert_eq!(found, Err(Reason::MissingCredential));
+        for value in ["Bearer", "Bearer ", "Bearer a b", "Bearer \u{e9}\u{301} x"] {
+            let found = parse_authorization(value.as_bytes(), &places);
+            assert_eq!(found, Err(Reason::MalformedToken), "{value}");
         }
     }
 
     #[test]
-    fn bearer_is_read_as_real_clients_write_it() {
-        for value in [
-            "Bearer T",
-            "bearer T",
-            "BEARER T",
-            "Bearer: T",
-            "Bearer  T",
-            "Bearer T ",
+    fn a_subprotocol_is_a_token_in_two_forms() {
+        for (offered, expected) in [
+            ("bearer.a.b.c", Some(Ok("a.b.c"))),
+            ("Bearer.a", Some(Ok("a"))),
+            (
+                "base64url.bearer.authorization.k8s.io.YS5iLmM",
+                Some(Ok("a.b.c")),
+            ),
+            (
+                "base64url.bearer.authorization.k8s.io.YS5iLmM=",
+                Some(Err(Reason::MalformedToken)),
+            ),
+            ("mqtt", None),
+            ("bearer", None),
+            ("xbearer.a", None),
         ] {
-            assert_eq!(parse_bearer(value.as_bytes()), Ok("T"), "{value}");
-        }
-        assert_eq!(
-            parse_bearer(b"Basic cm9vdDo="),
-            Err(Reason::MissingCredential)
-        );
-        for value in ["Bearer", "Bearer ", "Bearer a b", "Bearer \u{e9}\u{301} x"] {
+            let found = token_in_subprotocol(offered);
+            let found = found.as_ref().map(|found| found.as_deref());
             assert_eq!(
-                parse_bearer(value.as_bytes()),
-                Err(Reason::MalformedToken),
-                "{value}"
+                found,
+                expected.as_ref().map(|token| token.as_ref().copied()),
+                "{offered}"
             );
         }
     }

@@ -11,19 +11,19 @@ use http::header::ORIGIN;
 use http::{Method, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 
+use crate::admit::Asked;
 use crate::answer::{self, Voice};
 use crate::authority::{authority, host};
 use crate::body::{GateBody, Kept};
 use crate::clock;
 use crate::cors;
-use crate::credential;
 use crate::dialect::CrossOrigin;
 use crate::endpoint;
 use crate::identity::Means;
 use crate::refusal::{Reason, Refusal};
 use crate::route::Route;
 use crate::route::path::CanonicalPath;
-use crate::route::policy::{self, Permit, Policy};
+use crate::route::policy::Permit;
 use crate::rules::Rules;
 use crate::server::LimitsConfig;
 use crate::server::guard::ConnectionGuard;
@@ -31,9 +31,7 @@ use crate::snapshot::Shared;
 use crate::telemetry::exchange::Exchange;
 use crate::telemetry::handles::{CacheMetrics, UpstreamFault};
 use crate::telemetry::metrics::Metrics;
-use crate::token::cache::{Circumstances, Front};
-use crate::token::verify::{VerifiedToken, verify};
-use crate::token::{TokenType, Tokens};
+use crate::token::cache::Front;
 use crate::upstream::body::{RequestBody, Upload};
 use crate::upstream::connect::Upstream;
 use crate::upstream::respond;
@@ -43,11 +41,11 @@ use crate::walk::{Answer, Walk};
 /// One worker's gate.
 #[derive(Debug)]
 pub struct Gate {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     rules: RefCell<Rc<Rules>>,
-    front: RefCell<Front>,
+    pub(crate) front: RefCell<Front>,
     metrics: Metrics,
-    cache_metrics: CacheMetrics,
+    pub(crate) cache_metrics: CacheMetrics,
 }
 
 /// Who is connected, and over what.
@@ -125,6 +123,7 @@ impl Gate {
             voice: Voice::Plain,
             is_token_in_query: false,
             is_cross_origin: head.headers.contains_key(ORIGIN),
+            login_page: None,
         };
         let upload = Upload::new(Some(body), walk.exchange.started());
         let outcome = self.walk(&rules, &mut walk, peer, head, &upload).await;
@@ -165,7 +164,17 @@ impl Gate {
 
         let route = snapshot.routes.find(&host, &path, &head.method)?;
         walk.takes(rules.label(route), Voice::Route(route.dialect));
-        let (permit, remaining_query) = self.admit(rules, walk, route, &path, &head)?;
+        if route.login_page.is_some() && answer::wants_page(&head) {
+            walk.login_page.clone_from(&route.login_page);
+        }
+        let asked = Asked {
+            peer,
+            route,
+            authority: &authority,
+            path: &path,
+            head: &head,
+        };
+        let (permit, remaining_query) = self.admit(rules, walk, asked).await?;
         let facts = Facts {
             client: peer.address,
             scheme: peer.scheme,
@@ -180,63 +189,7 @@ impl Gate {
         forward(walk, upstream, route, &permit, upload, outgoing).await
     }
 
-    /// Finds exactly one credential, verifies it and judges the route's policy.
-    fn admit(
-        &self,
-        rules: &Rules,
-        walk: &mut Walk,
-        route: &Route,
-        path: &CanonicalPath<'_>,
-        head: &request::Parts,
-    ) -> Result<(Permit, Option<String>), Refusal> {
-        let presented = credential::find(&head.headers, head.uri.query(), &route.token);
-        walk.is_token_in_query = presented.remaining_query.is_some();
-        if let Policy::Public = route.policy {
-            let permit = policy::authorize(&route.policy, None, path)?;
-            return Ok((permit, presented.remaining_query));
-        }
-        let principal = presented
-            .token
-            .and_then(|token| self.authenticate(rules, &token));
-        if let Some(metrics) = walk.exchange.route_metrics() {
-            let refused = principal.as_ref().err().copied();
-            metrics.authenticated(presented.location, refused);
-        }
-        let principal = principal?;
-        walk.exchange.authenticated(Rc::clone(&principal));
-        let permit = policy::authorize(&route.policy, Some(principal), path);
-        if let Some(metrics) = walk.exchange.route_metrics() {
-            metrics.authorized(permit.as_ref().err().map(|refusal| refusal.reason));
-        }
-        Ok((permit?, presented.remaining_query))
-    }
-
-    /// Asks the cache, else verifies and remembers.
-    fn authenticate(&self, rules: &Rules, token: &str) -> Result<Rc<VerifiedToken>, Reason> {
-        let tokens: &Tokens = &rules.snapshot.tokens;
-        let around = Circumstances {
-            generation: rules.snapshot.generation(),
-            now: clock::unix_now(),
-            leeway: tokens.leeway,
-            revocations: &self.shared.revocations,
-        };
-        let mut front = self.front.borrow_mut();
-        let hash = front.hash(token);
-        if let Some(known) = front.find(hash, &around) {
-            self.cache_metrics.hit();
-            return Ok(known);
-        }
-        self.cache_metrics.miss();
-        let verified = verify(token, TokenType::Access, tokens, around.now)?;
-        if around.revocations.hit(&verified) {
-            return Err(Reason::Revoked);
-        }
-        let (verified, evicted) = front.remember(hash, verified, around.generation);
-        self.cache_metrics.evicted(evicted.0);
-        Ok(verified)
-    }
-
-    fn surroundings<'a>(
+    pub(crate) fn surroundings<'a>(
         &'a self,
         rules: &'a Rules,
         peer: Peer,

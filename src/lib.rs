@@ -39,6 +39,7 @@ pub mod store;
 
 pub mod upstream;
 
+mod admit;
 mod answer;
 mod authority;
 pub mod body;

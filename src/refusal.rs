@@ -63,6 +63,8 @@ pub enum Reason {
     RefreshTokenReused,
     /// Login failed. Says on purpose not whether the account exists.
     BadCredentials,
+    /// The ticket was never given, was used, or is too old.
+    BadTicket,
     /// Too many logins failed of late; this one was not judged.
     Throttled,
     /// A client did not prove that it is who it says.
@@ -130,6 +132,7 @@ impl Reason {
             | Self::Revoked
             | Self::RefreshTokenReused
             | Self::BadCredentials
+            | Self::BadTicket
             | Self::BadClientCredentials => StatusCode::UNAUTHORIZED,
             Self::InsufficientScope
             | Self::WrongGroup
@@ -172,6 +175,7 @@ impl Reason {
             Self::RefreshTokenReused => "refresh_token_reused",
             Self::StoreUnavailable => "store_unavailable",
             Self::BadCredentials => "bad_credentials",
+            Self::BadTicket => "bad_ticket",
             Self::Throttled => "throttled",
             Self::BadClientCredentials => "bad_client_credentials",
             Self::UnsupportedGrant => "unsupported_grant",
@@ -227,6 +231,7 @@ impl Reason {
             }
             Self::Revoked | Self::RefreshTokenReused => "The token has been revoked.",
             Self::BadCredentials => "The credentials are not valid.",
+            Self::BadTicket => "The ticket is not good, or not any more.",
             Self::Throttled => "Too many logins failed; try again later.",
             Self::BadClientCredentials => "The client's credentials are not valid.",
             Self::UnsupportedGrant => "This grant type is not supported.",

@@ -78,6 +78,10 @@ impl Snapshot {
             upstreams: &config.upstreams,
             default_dialect: only_login,
             can_seal,
+            has_tickets: config
+                .login
+                .iter()
+                .any(|login| login.dialect.gives_tickets()),
             files,
         };
         let routes = route::build(&config.routes, &around, problems);

@@ -5,11 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use tokio::task::spawn_local;
 
-use crate::answer::Voice;
+use crate::answer::{self, Voice};
 use crate::body::{GateBody, Kept};
 use crate::cors;
 use crate::dialect::CrossOrigin;
@@ -30,6 +30,8 @@ pub(crate) struct Walk {
     /// Whether the URL held a token.
     pub(crate) is_token_in_query: bool,
     pub(crate) is_cross_origin: bool,
+    /// Where a browser is sent that asks for a page without a good credential.
+    pub(crate) login_page: Option<HeaderValue>,
 }
 
 /// An answer, before it is given to the client.
@@ -66,7 +68,11 @@ impl Walk {
                 self.exchange.routed(metrics, name);
             }
             self.exchange.refused(&refusal);
-            Answer::Own(self.voice.refuse(&refusal))
+            let is_unknown = refusal.reason.status() == StatusCode::UNAUTHORIZED;
+            match self.login_page.take().filter(|_| is_unknown) {
+                Some(page) => Answer::Own(answer::redirect(page)),
+                None => Answer::Own(self.voice.refuse(&refusal)),
+            }
         });
         let mut response = match answer {
             Answer::Own(mut response) => {

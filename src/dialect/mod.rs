@@ -2,11 +2,14 @@
 //!
 //! A dialect is a pure mapping between wire and meaning, without I/O, clock or store.
 
+pub mod basic;
 pub mod datarhei;
 pub mod emnify;
+mod grant;
 pub mod jmvstream;
 pub mod memphis;
 pub mod oauth2;
+pub mod ticket;
 mod wire;
 
 use std::fmt::Debug;
@@ -21,11 +24,11 @@ use serde_json::{Map, Value};
 use crate::config::problem::Problems;
 use crate::config::secret::Secret;
 use crate::config::value::Span;
-use crate::identity::Attempt;
 use crate::refusal::Refusal;
 use crate::token::issue::TokenPair;
 use crate::token::verify::VerifiedToken;
 use crate::token::{Lifetimes, TokenType};
+pub use grant::{Asked, AskedLifetimes, Asker, Client, Grant};
 
 /// One login that the gate answers itself.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -57,6 +60,9 @@ pub struct LoginConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DialectName {
+    /// Basic on every request, as STS-MQTT's clients send it. It has no login: a route's `basic`
+    /// takes the credentials, and this is the form of its refusals.
+    Basic,
     /// datarhei Core.
     Datarhei,
     /// EMnify's API: login by password, and refresh.
@@ -67,6 +73,9 @@ pub enum DialectName {
     Memphis,
     /// OAuth 2, as standard libraries speak it.
     Oauth2,
+    /// A ticket, good once and for a moment, for an access token: for clients that can only use
+    /// URLs.
+    Ticket,
 }
 
 impl DialectName {
@@ -74,12 +83,20 @@ impl DialectName {
     #[must_use]
     pub fn dialect(self) -> &'static dyn Dialect {
         match self {
+            Self::Basic => &basic::Basic,
             Self::Datarhei => &datarhei::Datarhei,
             Self::Emnify => &emnify::Emnify,
             Self::Jmvstream => &jmvstream::Jmvstream,
             Self::Memphis => &memphis::Memphis,
             Self::Oauth2 => &oauth2::Oauth2,
+            Self::Ticket => &ticket::Ticket,
         }
+    }
+
+    /// Whether its endpoint gives tickets.
+    #[must_use]
+    pub const fn gives_tickets(self) -> bool {
+        matches!(self, Self::Ticket)
     }
 }
 
@@ -100,74 +117,10 @@ pub enum Endpoint {
     Refresh,
     /// The end of a token.
     Revoke,
+    /// An access token for a ticket.
+    Ticket,
     /// The dialect's path, but not a method of it; those are these, as in `Allow`.
     WrongMethod(&'static str),
-}
-
-/// What a client asks for.
-#[derive(Debug)]
-pub enum Grant {
-    /// Tokens for credentials.
-    Login(Attempt, Asked),
-    /// Tokens for a refresh token.
-    Refresh(Secret<String>, Asked),
-    /// The end of this token, and of all that came from its login if it is a refresh token.
-    Revoke(Secret<String>),
-    /// What is in this token.
-    Introspect(Secret<String>, Asker),
-}
-
-/// Who asks what is in a token.
-#[derive(Debug)]
-pub enum Asker {
-    /// An account.
-    Account(Attempt),
-    /// The holder of an access token.
-    Bearer(Secret<String>),
-}
-
-/// How tokens are asked for, beyond whose they are.
-#[derive(Debug, Default)]
-pub struct Asked {
-    /// How long they are to live.
-    pub lifetimes: AskedLifetimes,
-    /// Fewer scopes than the account has, space-separated.
-    pub scope: Option<String>,
-    /// The client, where the dialect knows clients apart from accounts; tokens then name it.
-    pub client: Option<Client>,
-}
-
-/// The client that asks on an account's behalf (RFC 6749 section 2.1).
-#[derive(Debug)]
-pub enum Client {
-    /// The account itself is the client: it gets no refresh token, since it has its credentials
-    /// at hand (RFC 6749 section 4.4.3).
-    Account,
-    /// It proves to be this account.
-    Confidential(Attempt),
-    /// It gives a name and proves nothing.
-    Public(String),
-    /// It says nothing about itself: the account counts as the client.
-    Unnamed,
-}
-
-impl From<AskedLifetimes> for Asked {
-    fn from(lifetimes: AskedLifetimes) -> Self {
-        Self {
-            lifetimes,
-            scope: None,
-            client: None,
-        }
-    }
-}
-
-/// The lifetimes that a client asks for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AskedLifetimes {
-    /// The access token's.
-    pub access: Option<Duration>,
-    /// The refresh token's.
-    pub refresh: Option<Duration>,
 }
 
 /// What a refresh does to the refresh token.
@@ -251,6 +204,11 @@ pub trait Dialect: Debug + Sync {
         Response::default()
     }
 
+    /// A ticket to wire, good for so long.
+    fn ticket(&self, _ticket: &Secret<String>, _lifetime: Duration) -> Response<Bytes> {
+        Response::default()
+    }
+
     /// Refusal to wire, on an endpoint of the dialect or on a route of its clients.
     fn refused(&self, endpoint: Option<Endpoint>, refusal: &Refusal) -> Response<Bytes>;
 
@@ -296,6 +254,12 @@ impl Mounts {
         let mut mounts = Vec::<Mount>::with_capacity(configs.len());
         for (index, config) in configs.iter().enumerate() {
             let at = format!("login[{index}]");
+            if config.dialect == DialectName::Basic {
+                problems.add(
+                    format_args!("{at}.dialect"),
+                    "has no login of its own: give routes a `basic` section instead",
+                );
+            }
             let mount = config.build(&at, defaults, problems);
             let clash = mounts.iter().any(|other| {
                 other.dialect.name() == mount.dialect.name()

@@ -60,7 +60,7 @@ pub(super) async fn introspect(
     Ok(good(around, token, TokenType::Access).ok())
 }
 
-fn good(
+pub(super) fn good(
     around: &Surroundings<'_>,
     token: &Secret<String>,
     kind: TokenType,

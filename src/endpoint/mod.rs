@@ -1,14 +1,13 @@
 //! The gate's own endpoints: a grant becomes an identity, the identity becomes tokens.
 
+pub(crate) mod basic;
+mod body;
 mod client;
 mod held;
-
-use std::time::Duration;
+pub(crate) mod ticket;
 
 use bytes::Bytes;
 use http::{Response, request};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tokio::time::timeout;
 
 use crate::clock;
 use crate::config::secret::Secret;
@@ -60,9 +59,13 @@ pub async fn answer(
             let allow = Detail::Allow(methods.to_owned());
             return Err(Refusal::with_detail(Reason::MethodNotAllowed, allow));
         }
-        Endpoint::Introspect | Endpoint::Login | Endpoint::Refresh | Endpoint::Revoke => {}
+        Endpoint::Introspect
+        | Endpoint::Login
+        | Endpoint::Refresh
+        | Endpoint::Revoke
+        | Endpoint::Ticket => {}
     }
-    let grant = read(around, mount, endpoint, head, body).await;
+    let grant = body::read(around, mount, endpoint, head, body).await;
     // What could not be read counts as what the path is for.
     let is_refresh = match &grant {
         Ok(grant) => matches!(grant, Grant::Refresh(..)),
@@ -79,12 +82,16 @@ pub async fn answer(
             let found = held::introspect(around, &token, asker).await?;
             return Ok(dialect.introspected(found.as_ref(), &facts(around, mount)));
         }
+        Ok(Grant::Ticket(token)) => {
+            let ticket = ticket::give(around, mount, &token).await?;
+            return Ok(dialect.ticket(&ticket, mount.lifetimes.access(None)));
+        }
         Err(refusal) => Err(refusal),
     };
     let refused = outcome.as_ref().err().map(|refusal| refusal.reason);
     match endpoint {
         _ if is_refresh => around.metrics.refresh(dialect.name(), refused),
-        Endpoint::Introspect | Endpoint::Revoke => {}
+        Endpoint::Introspect | Endpoint::Revoke | Endpoint::Ticket => {}
         _ => around.metrics.login(dialect.name(), refused),
     }
     let pair = outcome?;
@@ -100,18 +107,6 @@ fn facts<'a>(around: &'a Surroundings<'_>, mount: &Mount) -> Facts<'a> {
         base: format!("{}{}", around.origin, mount.prefix),
         keys: tokens.keys.all().iter().filter_map(Key::jwk).collect(),
     }
-}
-
-async fn read(
-    around: &Surroundings<'_>,
-    mount: &Mount,
-    endpoint: Endpoint,
-    head: &request::Parts,
-    body: RequestBody,
-) -> Result<Grant, Refusal> {
-    let limits = &around.snapshot.limits;
-    let body = collect(body, limits.login_body.bytes(), limits.login_timeout.0).await?;
-    mount.dialect.parse(endpoint, head, body.expose())
 }
 
 async fn login(
@@ -345,21 +340,4 @@ fn issue(
 
 fn unavailable(error: StoreError) -> Refusal {
     Refusal::with_cause(Reason::StoreUnavailable, error)
-}
-
-/// Collects the short body of a login, which holds a secret.
-async fn collect(
-    body: RequestBody,
-    limit: usize,
-    within: Duration,
-) -> Result<Secret<Vec<u8>>, Refusal> {
-    let collected = timeout(within, Limited::new(body, limit).collect()).await;
-    let collected = collected.map_err(|_| Reason::RequestTimeout)?;
-    let body = collected.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            return Refusal::from(Reason::BodyTooLarge);
-        }
-        Refusal::with_cause(Reason::MalformedRequest, error)
-    })?;
-    Ok(Secret::new(body.to_bytes().to_vec()))
 }

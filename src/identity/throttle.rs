@@ -8,7 +8,7 @@
 //! Weakness: guesses at one account from very many networks are each counted alone. The first
 //! guesses of a burst are judged side by side, as many as the hashing queue holds.
 //!
-//! Bounded: at most [`MAX_RECORDS`] counters. When they are used up those that delay nobody yet
+//! Bounded: at most 200,000 counters. When they are used up those that delay nobody yet
 //! are dropped; if that is not enough, further ones are not counted until some are forgotten.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

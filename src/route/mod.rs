@@ -1,11 +1,13 @@
 //! Which requests may pass, to where, and what do they need for it?
 
 pub mod path;
+mod places;
 pub mod policy;
 pub mod table;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 use schemars::JsonSchema;
@@ -19,7 +21,8 @@ use crate::upstream::UpstreamConfig;
 use crate::upstream::credential::{CredentialConfig, UpstreamCredential};
 use crate::upstream::respond::{RefusalSigns, RefusalSignsConfig};
 use path::{PathForm, PathForms};
-use policy::{Demands, Policy, RequireConfig};
+pub use places::{BasicConfig, TokenPlaces, TokenPlacesConfig};
+use policy::{Capture, Demands, Policy, RequireConfig};
 use table::{RouteTable, captures};
 
 /// One kind of request that may pass.
@@ -57,7 +60,14 @@ pub struct RouteConfig {
     pub dialect: Option<DialectName>,
     /// Where a token may stand.
     #[serde(default)]
-    pub token: TokenPlaces,
+    pub token: TokenPlacesConfig,
+    /// Takes a name and password by Basic, too, on every request.
+    #[serde(default)]
+    pub basic: Option<BasicConfig>,
+    /// Where a browser that asks for a page without a good credential is sent, with 302, instead
+    /// of the 401 that every other client gets. Default: nowhere.
+    #[serde(default)]
+    pub login_page: Option<String>,
     /// Forms of path that back ends may read differently, allowed here one by one.
     #[serde(default)]
     pub allow_in_path: Vec<PathForm>,
@@ -73,26 +83,6 @@ pub struct RouteConfig {
     /// Whether the upstream also gets `Forwarded` (RFC 7239), next to `X-Forwarded-*`.
     #[serde(default)]
     pub forwarded: bool,
-}
-
-/// Where a token may stand. Exactly one may be there.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct TokenPlaces {
-    /// `Authorization: Bearer`.
-    pub header: bool,
-    /// The names of query parameters. A token in a URL ends up in histories and logs before the
-    /// gate sees it; list none where clients can do better.
-    pub query: Vec<String>,
-}
-
-impl Default for TokenPlaces {
-    fn default() -> Self {
-        Self {
-            header: true,
-            query: vec!["authorization".to_owned(), "access_token".to_owned()],
-        }
-    }
 }
 
 /// A route, ready for use.
@@ -114,8 +104,12 @@ pub struct Route {
     pub credential: UpstreamCredential,
     /// The form of the gate's own errors.
     pub dialect: Option<&'static dyn Dialect>,
-    /// Where a token may stand.
+    /// Where a credential may stand.
     pub token: TokenPlaces,
+    /// How long a pair by Basic is remembered, where one is taken.
+    pub basic: Option<Duration>,
+    /// Where browsers are sent that have no good credential.
+    pub login_page: Option<HeaderValue>,
     /// How the upstream refuses.
     pub refusal_signs: RefusalSigns,
     /// Set on the way to the upstream.
@@ -143,6 +137,8 @@ pub struct Surroundings<'a> {
     pub default_dialect: Option<DialectName>,
     /// Whether credentials can be sealed into tokens.
     pub can_seal: bool,
+    /// Whether tickets are given.
+    pub has_tickets: bool,
     /// Where files are.
     pub files: &'a Files,
 }
@@ -189,20 +185,9 @@ impl RouteConfig {
         if upstream.is_none() {
             problems.add(format_args!("{at}.upstream"), self.unknown_upstream(around));
         }
-        self.require.check(&format!("{at}.require"), problems);
         let captures = captures(&self.path);
-        if self.public && !(self.require.is_empty() && captures.is_empty()) {
-            problems.add(
-                format_args!("{at}.require"),
-                "a public route asks for no token, so it cannot require anything of it",
-            );
-        }
-        if !self.public && !self.token.header && self.token.query.is_empty() {
-            problems.add(
-                format_args!("{at}.token"),
-                "leaves no place for a token; every request would be refused",
-            );
-        }
+        let token = self.token.build(around.has_tickets, self.basic.is_some());
+        self.check(at, &captures, &token, problems);
         let methods = self.methods(at, problems);
         let set_headers = self.parse_set_headers(at, problems);
         let remove_headers = self.parse_remove_headers(at, problems);
@@ -246,14 +231,51 @@ impl RouteConfig {
             credential,
             dialect: self
                 .dialect
+                .or_else(|| self.basic.as_ref().map(|_| DialectName::Basic))
                 .or(around.default_dialect)
                 .map(DialectName::dialect),
-            token: self.token.clone(),
+            token,
+            basic: self.basic.as_ref().map(|basic| basic.remember.0),
+            login_page: self.login_page(at, problems),
             refusal_signs: self.upstream_refusal.build(),
             set_headers,
             remove_headers,
             forwarded: self.forwarded,
         })
+    }
+
+    /// Notes what does not go together.
+    fn check(&self, at: &str, captures: &[Capture], token: &TokenPlaces, problems: &mut Problems) {
+        self.require.check(&format!("{at}.require"), problems);
+        if self.public && !(self.require.is_empty() && captures.is_empty()) {
+            problems.add(
+                format_args!("{at}.require"),
+                "a public route asks for no token, so it cannot require anything of it",
+            );
+        }
+        let in_url = !token.query.is_empty() || token.tickets;
+        if !self.public && !token.header && !in_url && !token.subprotocol {
+            problems.add(
+                format_args!("{at}.token"),
+                "leaves no place for a token; every request would be refused",
+            );
+        }
+        if self.public && self.basic.is_some() {
+            problems.add(
+                format_args!("{at}.basic"),
+                "a public route asks for no credential",
+            );
+        }
+    }
+
+    fn login_page(&self, at: &str, problems: &mut Problems) -> Option<HeaderValue> {
+        let page = self.login_page.as_ref()?;
+        let is_url = page.starts_with('/') || page.starts_with("https://");
+        let page = HeaderValue::from_str(page).ok().filter(|_| is_url);
+        problems.take(
+            format_args!("{at}.login_page"),
+            page.ok_or("must be a path or an https:// URL"),
+        )
     }
 
     fn default_name(&self) -> String {

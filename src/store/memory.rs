@@ -1,5 +1,5 @@
-//! The store in this process. Bounded: at most a million families; further logins are
-//! refused until some expire.
+//! The store in this process. Bounded: at most a million families, and a hundred thousand values
+//! that are taken once; further ones are refused until some expire.
 //!
 //! Weakness: a restart forgets everything. Forgotten families are refused, so everybody logs in
 //! again; access tokens that were revoked are good again until they expire.
@@ -16,6 +16,7 @@ use crate::token::revocation::Revoked;
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     families: DashMap<String, Record>,
+    values: DashMap<String, (Vec<u8>, UnixTime)>,
 }
 
 #[derive(Debug)]
@@ -28,6 +29,8 @@ struct Record {
 
 /// The most families at a time, about 200 bytes each.
 const MAX_FAMILIES: usize = 1_000_000;
+/// The most values at a time, of up to a few kilobytes.
+const MAX_VALUES: usize = 100_000;
 
 impl Store for MemoryStore {
     async fn begin(&self, family: Family, now: UnixTime) -> Result<(), StoreError> {
@@ -99,7 +102,27 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn put(
+        &self,
+        name: String,
+        value: Vec<u8>,
+        until: UnixTime,
+        _: UnixTime,
+    ) -> Result<(), StoreError> {
+        if self.values.len() >= MAX_VALUES {
+            return Err(StoreError::Full);
+        }
+        self.values.insert(name, (value, until));
+        Ok(())
+    }
+
+    async fn take_once(&self, name: String, now: UnixTime) -> Result<Option<Vec<u8>>, StoreError> {
+        let taken = self.values.remove(&name);
+        Ok(taken.and_then(|(_, (value, until))| (now < until).then_some(value)))
+    }
+
     fn sweep(&self, now: UnixTime) {
+        self.values.retain(|_, (_, until)| now < *until);
         self.families.retain(|_, record| now < record.expires);
     }
 }

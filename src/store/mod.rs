@@ -84,6 +84,18 @@ pub(crate) trait Store {
     /// Ends what a revocation names, and remembers it until `until`.
     async fn revoke(&self, revoked: &Revoked, until: UnixTime) -> Result<(), StoreError>;
 
+    /// Keeps a value under a name until `until`.
+    async fn put(
+        &self,
+        name: String,
+        value: Vec<u8>,
+        until: UnixTime,
+        now: UnixTime,
+    ) -> Result<(), StoreError>;
+
+    /// Takes the value under a name: of several who try, one gets it.
+    async fn take_once(&self, name: String, now: UnixTime) -> Result<Option<Vec<u8>>, StoreError>;
+
     /// Forgets what has expired.
     fn sweep(&self, now: UnixTime);
 }
@@ -150,6 +162,36 @@ impl AnyStore {
     pub async fn revoke(&self, revoked: &Revoked, until: UnixTime) -> Result<(), StoreError> {
         match self {
             Self::Memory(store) => store.revoke(revoked, until).await,
+        }
+    }
+
+    /// Keeps a value under a name until `until`.
+    ///
+    /// # Errors
+    /// If the store cannot take it.
+    pub async fn put(
+        &self,
+        name: String,
+        value: Vec<u8>,
+        until: UnixTime,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::Memory(store) => store.put(name, value, until, now).await,
+        }
+    }
+
+    /// Takes the value under a name: of several who try, one gets it.
+    ///
+    /// # Errors
+    /// If the store cannot tell.
+    pub async fn take_once(
+        &self,
+        name: String,
+        now: UnixTime,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        match self {
+            Self::Memory(store) => store.take_once(name, now).await,
         }
     }
 

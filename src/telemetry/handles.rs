@@ -113,7 +113,7 @@ pub struct RouteMetrics {
     in_flight: IntGauge,
     tunnels: IntGauge,
     authentication: IntCounterVec,
-    authenticated: [OnceCell<IntCounter>; 3],
+    authenticated: [OnceCell<IntCounter>; Location::COUNT],
     authorization: IntCounterVec,
     authorized: OnceCell<IntCounter>,
 }

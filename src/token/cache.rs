@@ -103,12 +103,6 @@ impl TokenCache {
         })
     }
 
-    /// The hash that stands for `token` in this process.
-    #[must_use]
-    pub fn hash(&self, token: &str) -> TokenHash {
-        self.hash.hash([token.as_bytes()])
-    }
-
     /// How many tokens are remembered.
     #[must_use]
     pub fn entries(&self) -> usize {
@@ -202,10 +196,10 @@ impl Front {
         Self { shared, slots }
     }
 
-    /// The hash that stands for `token` in this process.
+    /// The hash that stands for a credential of these parts in this process.
     #[must_use]
-    pub fn hash(&self, token: &str) -> TokenHash {
-        self.shared.hash(token)
+    pub fn hash<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> TokenHash {
+        self.shared.hash.hash(parts)
     }
 
     /// The verified token, if it was verified under the rules in force, its time still holds and

@@ -6,8 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 
-use super::claimed::{Claimed, weight};
+use super::claimed::{Claimed, Wanted, weight};
 use super::{Claims, TokenType, Tokens};
 use crate::clock::{self, UnixTime};
 use crate::refusal::Reason;
@@ -15,8 +16,8 @@ use crate::refusal::Reason;
 /// The longest token that is looked at, in bytes. Longer ones are refused unread.
 pub const MAX_TOKEN: usize = 8 * 1024;
 
-/// Proof that a token's signature, type, issuer, audience and times were judged and held.
-/// Made by [`verify`] alone.
+/// Proof that a token's signature, type, issuer, audience and times were judged and held, or that
+/// a login was. Made by [`verify`] and [`VerifiedToken::of_login`] alone.
 #[derive(Clone, Debug)]
 pub struct VerifiedToken {
     subject: Box<str>,
@@ -36,7 +37,48 @@ pub struct VerifiedToken {
     not_before: Option<UnixTime>,
 }
 
+/// Who logged in without getting tokens.
+#[derive(Clone, Debug)]
+pub struct LoggedIn {
+    /// The subject.
+    pub subject: String,
+    /// Scopes.
+    pub scopes: Vec<String>,
+    /// Groups.
+    pub groups: Vec<String>,
+    /// Further claims.
+    pub claims: Map<String, Value>,
+}
+
 impl VerifiedToken {
+    /// What stands for a login that was just judged, from `at` until `expires`.
+    #[must_use]
+    pub fn of_login(
+        login: LoggedIn,
+        sealed: Option<String>,
+        wanted: &Wanted,
+        at: UnixTime,
+        expires: UnixTime,
+    ) -> Self {
+        Self {
+            subject: login.subject.into(),
+            scope: login.scopes.join(" ").into(),
+            groups: login.groups.into_iter().map(Into::into).collect(),
+            claimed: Claimed::take(wanted, &login.claims),
+            sealed: sealed.map(Into::into),
+            account: None,
+            resource: None,
+            id: None,
+            family: None,
+            client: None,
+            is_client_proved: false,
+            place: None,
+            issued: Some(at),
+            expires,
+            not_before: None,
+        }
+    }
+
     /// `sub`.
     #[must_use]
     pub fn subject(&self) -> &str {

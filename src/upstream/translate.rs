@@ -7,7 +7,8 @@
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, REFERER, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, REFERER, SEC_WEBSOCKET_PROTOCOL, TE,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request};
@@ -78,6 +79,7 @@ pub fn translate(
     remove_forgeable(headers);
     headers.remove(EXPECT);
     drop_referer_with_token(headers, route);
+    drop_subprotocols_with_token(headers)?;
     for name in &route.remove_headers {
         headers.remove(name);
     }
@@ -246,6 +248,19 @@ fn drop_referer_with_token(headers: &mut HeaderMap, route: &Route) {
     if has_token {
         headers.remove(REFERER);
     }
+}
+
+/// A token among the offered subprotocols is the gate's affair; the others are the upstream's.
+fn drop_subprotocols_with_token(headers: &mut HeaderMap) -> Result<(), Refusal> {
+    let Some(others) = credential::other_subprotocols(headers) else {
+        return Ok(());
+    };
+    headers.remove(SEC_WEBSOCKET_PROTOCOL);
+    if !others.is_empty() {
+        let others = HeaderValue::from_str(&others).map_err(|_| Reason::MalformedRequest)?;
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, others);
+    }
+    Ok(())
 }
 
 fn write_facts(headers: &mut HeaderMap, route: &Route, facts: &Facts<'_>) -> Result<(), Refusal> {

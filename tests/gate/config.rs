@@ -79,7 +79,7 @@ a star inside a host        | name: own          | host: 'a.*.example'          
 a header that is the gate's | name: own          | set_headers: { Authorization: x }               | routes[1].set_headers | `Authorization`
 a header that is none       | name: own          | remove_headers: [ 'a b' ]                       | routes[1].remove_headers | `a b`
 a header with a line end    | name: own          | set_headers: { X-A: "a\\nb" }                   | routes[1].set_headers
-no place for a token        | name: own          | token: { header: false, query: [] }             | routes[1].token
+no place for a token        | name: own          | token: { header: false, query: [], subprotocol: false } | routes[1].token
 scopes on a public route    | name: own          | public: true\n    require: { scopes: [x] }      | routes[1].require
 own credentials, public     | name: own          | public: true                                    | routes[1].credential
 a Basic name with a colon   | username: gate     | username: 'ga:te'                               | routes[0].credential | `:`

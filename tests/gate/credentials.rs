@@ -166,7 +166,7 @@ const CHALLENGES: &str = "
 nothing                    | /basic/a                           | -              | -
 Basic                      | /basic/a                           | Basic YTpi     | -
 Digest                     | /basic/a                           | Digest a=b     | -
-no scheme                  | /basic/a                           | TOKEN          | -
+no scheme                  | /basic/a                           | x              | -
 not this route's header    | /query-only/a                      | Bearer TOKEN   | -
 not this route's parameter | /header-only/a?authorization=TOKEN | -              | -
 no token                   | /basic/a                           | Bearer         | invalid_token

@@ -11,6 +11,7 @@
 
 mod acceptance;
 mod access_log;
+mod basic;
 mod cache;
 mod clients;
 mod commands;
@@ -38,8 +39,10 @@ mod revocation;
 mod routes;
 mod start;
 mod streaming;
+mod subprotocol;
 mod support;
 mod throttle;
+mod tickets;
 mod tls;
 mod tokens;
 mod websocket;

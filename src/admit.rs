@@ -1,0 +1,132 @@
+//! Who asks, and may they? One credential is found, judged and measured against the route's policy.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::request;
+
+use crate::clock;
+use crate::credential::{self, Credential};
+use crate::endpoint;
+use crate::gate::{Gate, Peer};
+use crate::refusal::{Reason, Refusal};
+use crate::route::Route;
+use crate::route::path::CanonicalPath;
+use crate::route::policy::{self, Permit, Policy};
+use crate::rules::Rules;
+use crate::token::TokenType;
+use crate::token::cache::Circumstances;
+use crate::token::hash::TokenHash;
+use crate::token::verify::{VerifiedToken, verify};
+use crate::walk::Walk;
+
+/// What is asked for, by whom.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) peer: Peer,
+    pub(crate) route: &'a Route,
+    pub(crate) authority: &'a str,
+    pub(crate) path: &'a CanonicalPath<'a>,
+    pub(crate) head: &'a request::Parts,
+}
+
+impl Gate {
+    /// Finds exactly one credential, judges it and then the route's policy. Gives back the query
+    /// without it, too, if it stood there.
+    pub(crate) async fn admit(
+        &self,
+        rules: &Rules,
+        walk: &mut Walk,
+        asked: Asked<'_>,
+    ) -> Result<(Permit, Option<String>), Refusal> {
+        let route = asked.route;
+        let presented = credential::find(asked.head, &route.token);
+        walk.is_token_in_query = presented.remaining_query.is_some();
+        if let Policy::Public = route.policy {
+            let permit = policy::authorize(&route.policy, None, asked.path)?;
+            return Ok((permit, presented.remaining_query));
+        }
+        let principal = match presented.credential {
+            Ok(Credential::Token(token)) => self.authenticate(rules, &token).map_err(Into::into),
+            // What has to wait for somebody is kept out of the usual path's way.
+            Ok(other) => Box::pin(self.authenticate_elsewhere(rules, asked, other)).await,
+            Err(reason) => Err(reason.into()),
+        };
+        if let Some(metrics) = walk.exchange.route_metrics() {
+            let refused = principal.as_ref().err().map(|refusal| refusal.reason);
+            metrics.authenticated(presented.location, refused);
+        }
+        let principal = principal?;
+        walk.exchange.authenticated(Rc::clone(&principal));
+        let permit = policy::authorize(&route.policy, Some(principal), asked.path);
+        if let Some(metrics) = walk.exchange.route_metrics() {
+            metrics.authorized(permit.as_ref().err().map(|refusal| refusal.reason));
+        }
+        Ok((permit?, presented.remaining_query))
+    }
+
+    /// Asks the cache, else verifies and remembers.
+    fn authenticate(&self, rules: &Rules, token: &str) -> Result<Rc<VerifiedToken>, Reason> {
+        let hash = self.front.borrow().hash([token.as_bytes()]);
+        if let Some(known) = self.recall(rules, hash) {
+            return Ok(known);
+        }
+        let tokens = &rules.snapshot.tokens;
+        let verified = verify(token, TokenType::Access, tokens, clock::unix_now())?;
+        if self.shared.revocations.hit(&verified) {
+            return Err(Reason::Revoked);
+        }
+        Ok(self.remember(rules, hash, verified))
+    }
+
+    /// Judges a credential that is no token itself.
+    async fn authenticate_elsewhere(
+        &self,
+        rules: &Rules,
+        asked: Asked<'_>,
+        credential: Credential<'_>,
+    ) -> Result<Rc<VerifiedToken>, Refusal> {
+        let around = self.surroundings(rules, asked.peer, asked.authority);
+        match credential {
+            Credential::Token(token) => Ok(self.authenticate(rules, &token)?),
+            Credential::Ticket(ticket) => {
+                let token = endpoint::ticket::redeem(&around, &ticket).await?;
+                Ok(self.authenticate(rules, token.expose())?)
+            }
+            Credential::Basic(pair) => {
+                let remember = asked.route.basic.unwrap_or(Duration::ZERO);
+                let span = remember.as_secs().to_be_bytes();
+                let parts = [&b"basic"[..], &span, pair.as_bytes()];
+                let hash = self.front.borrow().hash(parts);
+                if let Some(known) = self.recall(rules, hash) {
+                    return Ok(known);
+                }
+                let verified = endpoint::basic::verify(&around, pair, remember).await?;
+                Ok(self.remember(rules, hash, verified))
+            }
+        }
+    }
+
+    /// What was verified before, if it still holds.
+    fn recall(&self, rules: &Rules, hash: TokenHash) -> Option<Rc<VerifiedToken>> {
+        let around = Circumstances {
+            generation: rules.snapshot.generation(),
+            now: clock::unix_now(),
+            leeway: rules.snapshot.tokens.leeway,
+            revocations: &self.shared.revocations,
+        };
+        let known = self.front.borrow_mut().find(hash, &around);
+        match known {
+            Some(_) => self.cache_metrics.hit(),
+            None => self.cache_metrics.miss(),
+        }
+        known
+    }
+
+    fn remember(&self, rules: &Rules, hash: TokenHash, token: VerifiedToken) -> Rc<VerifiedToken> {
+        let generation = rules.snapshot.generation();
+        let (token, evicted) = self.front.borrow_mut().remember(hash, token, generation);
+        self.cache_metrics.evicted(evicted.0);
+        token
+    }
+}
