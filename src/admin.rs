@@ -3,7 +3,8 @@
 //! - `GET /livez`: 200 while the process runs.
 //! - `GET /readyz`: 200 while it serves, 503 once it drains.
 //! - `GET /metrics`: Prometheus' text format.
-//! - `POST /revoke`: takes tokens back; a JSON object with one of `subject`, `family`, `token_id`.
+//! - `POST /revoke`: takes tokens back; a JSON object with one of `subject`, `family`,
+//!   `token_id`, `application_token` (its number).
 //! - `GET /`: this list.
 
 use std::convert::Infallible;
@@ -28,6 +29,8 @@ use crate::config::problem::Problems;
 use crate::config::value::Expanded;
 use crate::server::drain::Drain;
 use crate::snapshot::Shared;
+use crate::store::StoreError;
+use crate::store::application::ApplicationChange;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::scrape::Registries;
 use crate::token::revocation::Revoked;
@@ -152,12 +155,17 @@ impl Admin {
         let asked: Option<RevokeRequest> = body
             .ok()
             .and_then(|body| serde_json::from_slice(&body.to_bytes()).ok());
-        let Some(revoked) = asked.map(Revoked::from) else {
-            let why = "expected a JSON object with one of subject, family, token_id\n";
+        let Some(asked) = asked else {
+            let why =
+                "expected a JSON object with one of subject, family, token_id, application_token\n";
             return text(StatusCode::BAD_REQUEST, why);
         };
-        match self.shared.revoke(revoked).await {
-            Ok(()) => text(StatusCode::OK, "revoked\n"),
+        match self.take_back(asked).await {
+            Ok(true) => text(StatusCode::OK, "revoked\n"),
+            Ok(false) => text(
+                StatusCode::NOT_FOUND,
+                "there is no such application token\n",
+            ),
             Err(error) => {
                 tracing::error!(%error, "a revocation could not be stored");
                 text(
@@ -166,6 +174,27 @@ impl Admin {
                 )
             }
         }
+    }
+
+    /// Whether there was something to take back.
+    async fn take_back(&self, asked: RevokeRequest) -> Result<bool, StoreError> {
+        let revoked = match asked {
+            RevokeRequest::Family(family) => Revoked::Family(family),
+            RevokeRequest::Subject(subject) => Revoked::Subject(subject),
+            RevokeRequest::TokenId(id) => Revoked::Token(id),
+            RevokeRequest::ApplicationToken(id) => {
+                let change = ApplicationChange {
+                    description: None,
+                    revoke: true,
+                };
+                let store = &self.shared.store;
+                match store.change_application(id, None, change).await? {
+                    Some(token) => Revoked::Family(token.family),
+                    None => return Ok(false),
+                }
+            }
+        };
+        self.shared.revoke(revoked).await.map(|()| true)
     }
 
     fn scrape(&self) -> Response<Full<Bytes>> {
@@ -191,22 +220,14 @@ const MAX_REVOKE: usize = 4096;
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum RevokeRequest {
+    /// An application token, by its number, with all that it bought.
+    ApplicationToken(u64),
     /// Every token of one login.
     Family(String),
     /// Every token of a subject.
     Subject(String),
     /// One token.
     TokenId(String),
-}
-
-impl From<RevokeRequest> for Revoked {
-    fn from(request: RevokeRequest) -> Self {
-        match request {
-            RevokeRequest::Family(family) => Self::Family(family),
-            RevokeRequest::Subject(subject) => Self::Subject(subject),
-            RevokeRequest::TokenId(id) => Self::Token(id),
-        }
-    }
 }
 
 fn is_local(headers: &HeaderMap) -> bool {

@@ -63,6 +63,12 @@ pub enum Reason {
     RefreshTokenReused,
     /// Login failed. Says on purpose not whether the account exists.
     BadCredentials,
+    /// Well-formed, but not possible.
+    UnprocessableRequest,
+    /// This account can have no application tokens.
+    NoApplicationTokens,
+    /// The account has no application token of this number.
+    UnknownApplicationToken,
     /// The ticket was never given, was used, or is too old.
     BadTicket,
     /// Too many logins failed of late; this one was not judged.
@@ -138,8 +144,10 @@ impl Reason {
             | Self::WrongGroup
             | Self::WrongClaim
             | Self::NotOwnPath
+            | Self::NoApplicationTokens
             | Self::NoUpstreamCredential => StatusCode::FORBIDDEN,
-            Self::RouteNotFound => StatusCode::NOT_FOUND,
+            Self::UnprocessableRequest => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::RouteNotFound | Self::UnknownApplicationToken => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Throttled => StatusCode::TOO_MANY_REQUESTS,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -175,6 +183,9 @@ impl Reason {
             Self::RefreshTokenReused => "refresh_token_reused",
             Self::StoreUnavailable => "store_unavailable",
             Self::BadCredentials => "bad_credentials",
+            Self::UnprocessableRequest => "unprocessable_request",
+            Self::NoApplicationTokens => "no_application_tokens",
+            Self::UnknownApplicationToken => "unknown_application_token",
             Self::BadTicket => "bad_ticket",
             Self::Throttled => "throttled",
             Self::BadClientCredentials => "bad_client_credentials",
@@ -231,6 +242,9 @@ impl Reason {
             }
             Self::Revoked | Self::RefreshTokenReused => "The token has been revoked.",
             Self::BadCredentials => "The credentials are not valid.",
+            Self::UnprocessableRequest => "This cannot be done.",
+            Self::NoApplicationTokens => "This account cannot have application tokens.",
+            Self::UnknownApplicationToken => "There is no such application token.",
             Self::BadTicket => "The ticket is not good, or not any more.",
             Self::Throttled => "Too many logins failed; try again later.",
             Self::BadClientCredentials => "The client's credentials are not valid.",

@@ -92,6 +92,9 @@ enum TokenCommand {
         /// Every token of this login: the `fam` of its tokens
         #[arg(long, group = "what", allow_hyphen_values = true)]
         family: Option<String>,
+        /// This application token, by its number, with all that it bought
+        #[arg(long, group = "what", value_name = "NUMBER")]
+        application_token: Option<u64>,
         /// This token: its `jti`
         #[arg(long, group = "what", allow_hyphen_values = true)]
         token_id: Option<String>,
@@ -152,12 +155,14 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
                     admin,
                     subject,
                     family,
+                    application_token,
                     token_id,
                 },
         } => {
             let asked = subject
                 .map(RevokeRequest::Subject)
                 .or_else(|| family.map(RevokeRequest::Family))
+                .or_else(|| application_token.map(RevokeRequest::ApplicationToken))
                 .or_else(|| token_id.map(RevokeRequest::TokenId));
             tools::revoke(admin, asked)
         }

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
+
+use crate::clock::UnixTime;
 use crate::config::secret::Secret;
 use crate::identity::Attempt;
+use crate::store::application::{ApplicationChange, ApplicationToken};
 
 /// What a client asks for.
 #[derive(Debug)]
@@ -18,6 +22,8 @@ pub enum Grant {
     Introspect(Secret<String>, Asker),
     /// A ticket for this access token.
     Ticket(Secret<String>),
+    /// Something about the application tokens of who holds this access token.
+    Applications(Secret<String>, ApplicationCommand),
 }
 
 /// Who asks what is in a token.
@@ -71,4 +77,33 @@ pub struct AskedLifetimes {
     pub access: Option<Duration>,
     /// The refresh token's.
     pub refresh: Option<Duration>,
+}
+
+/// What is to happen with application tokens.
+#[derive(Debug)]
+pub enum ApplicationCommand {
+    /// One changes.
+    Change(u64, ApplicationChange),
+    /// A new one is made.
+    Create {
+        /// What its creator says of it.
+        description: Option<String>,
+        /// From when on it is no longer good.
+        expires: Option<UnixTime>,
+        /// From where alone it is good.
+        network: Option<IpNet>,
+    },
+    /// They are listed.
+    List,
+}
+
+/// What happened with application tokens.
+#[derive(Debug)]
+pub enum ApplicationAnswer {
+    /// It was changed.
+    Changed,
+    /// It was made: this is the only time that it is told.
+    Created(Secret<String>),
+    /// These are there.
+    Listed(Vec<ApplicationToken>),
 }

@@ -28,7 +28,9 @@ use crate::refusal::Refusal;
 use crate::token::issue::TokenPair;
 use crate::token::verify::VerifiedToken;
 use crate::token::{Lifetimes, TokenType};
-pub use grant::{Asked, AskedLifetimes, Asker, Client, Grant};
+pub use grant::{
+    ApplicationAnswer, ApplicationCommand, Asked, AskedLifetimes, Asker, Client, Grant,
+};
 
 /// One login that the gate answers itself.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -103,6 +105,10 @@ impl DialectName {
 /// What a dialect's path is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
+    /// The application tokens of who asks: their list, and new ones.
+    Applications,
+    /// One application token, by its number.
+    Application(u64),
     /// What the service is, told to whoever asks; see [`Dialect::about`].
     About,
     /// What is in a token, told to who proves to be somebody.
@@ -201,6 +207,11 @@ pub trait Dialect: Debug + Sync {
 
     /// What is in a token; nothing if it is not good.
     fn introspected(&self, _token: Option<&VerifiedToken>, _facts: &Facts<'_>) -> Response<Bytes> {
+        Response::default()
+    }
+
+    /// What happened with application tokens to wire.
+    fn applications(&self, _answer: &ApplicationAnswer) -> Response<Bytes> {
         Response::default()
     }
 

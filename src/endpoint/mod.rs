@@ -1,5 +1,6 @@
 //! The gate's own endpoints: a grant becomes an identity, the identity becomes tokens.
 
+mod application;
 pub(crate) mod basic;
 mod body;
 mod client;
@@ -59,7 +60,9 @@ pub async fn answer(
             let allow = Detail::Allow(methods.to_owned());
             return Err(Refusal::with_detail(Reason::MethodNotAllowed, allow));
         }
-        Endpoint::Introspect
+        Endpoint::Application(_)
+        | Endpoint::Applications
+        | Endpoint::Introspect
         | Endpoint::Login
         | Endpoint::Refresh
         | Endpoint::Revoke
@@ -82,6 +85,10 @@ pub async fn answer(
             let found = held::introspect(around, &token, asker).await?;
             return Ok(dialect.introspected(found.as_ref(), &facts(around, mount)));
         }
+        Ok(Grant::Applications(token, command)) => {
+            let answer = application::manage(around, &token, command).await?;
+            return Ok(dialect.applications(&answer));
+        }
         Ok(Grant::Ticket(token)) => {
             let ticket = ticket::give(around, mount, &token).await?;
             return Ok(dialect.ticket(&ticket, mount.lifetimes.access(None)));
@@ -91,7 +98,11 @@ pub async fn answer(
     let refused = outcome.as_ref().err().map(|refusal| refusal.reason);
     match endpoint {
         _ if is_refresh => around.metrics.refresh(dialect.name(), refused),
-        Endpoint::Introspect | Endpoint::Revoke | Endpoint::Ticket => {}
+        Endpoint::Application(_)
+        | Endpoint::Applications
+        | Endpoint::Introspect
+        | Endpoint::Revoke
+        | Endpoint::Ticket => {}
         _ => around.metrics.login(dialect.name(), refused),
     }
     let pair = outcome?;
@@ -118,7 +129,7 @@ async fn login(
     let is_client = matches!(asked.client, Some(Client::Account));
     let client = client::judge(around, asked.client).await?;
     let principal = authenticate(around, &attempt).await;
-    let principal = match is_client {
+    let mut principal = match is_client {
         true => principal.map_err(client::blame)?,
         false => principal?,
     };
@@ -128,8 +139,11 @@ async fn login(
         .shared
         .revocations
         .first_free_second(&principal.subject, now);
-    let lineage = Lineage::begin(at)?;
-    let has_refresh = mount.dialect.refresh_mode() != RefreshMode::Absent && !is_client;
+    let mut lineage = Lineage::begin(at)?;
+    let has_family = principal.family.is_some();
+    lineage.family = principal.family.take().unwrap_or(lineage.family);
+    let can_refresh = mount.dialect.refresh_mode() != RefreshMode::Absent;
+    let has_refresh = can_refresh && !is_client && !has_family;
     let terms = Terms {
         login_scope: scope.clone(),
         scope,
@@ -233,12 +247,15 @@ async fn refresh(
 
 /// Asks the identity providers, unless too many logins failed of late.
 async fn authenticate(around: &Surroundings<'_>, attempt: &Attempt) -> Result<Principal, Refusal> {
-    let named = matches!(attempt.kind, SecretKind::ExternalToken);
-    let account = (!named).then_some(attempt.identifier.as_str());
+    // Some credentials name their account themselves.
+    let account = Some(attempt.identifier.as_str()).filter(|name| !name.is_empty());
     let (throttle, config) = (&around.shared.throttle, &around.snapshot.throttle);
     let attempted = throttle.admit(config, account, around.means.client, clock::now())?;
     let providers = &around.snapshot.providers;
-    let outcome = providers.authenticate(attempt, &around.means).await;
+    let outcome = match attempt.kind {
+        SecretKind::ApplicationToken => application::authenticate(around, &attempt.secret).await,
+        _ => providers.authenticate(attempt, &around.means).await,
+    };
     match &outcome {
         Ok(_) => attempted.succeeded(),
         Err(refusal) if refusal.reason == Reason::BadCredentials => attempted.failed(clock::now()),
@@ -265,13 +282,7 @@ fn narrow(scopes: &[String], asked: Option<&str>) -> Result<String, Reason> {
 
 /// Asks the identity provider whether the account is still as it was.
 async fn renew(around: &Surroundings<'_>, verified: &VerifiedToken) -> Result<Principal, Refusal> {
-    let login = match (verified.sealed(), &around.snapshot.tokens.sealer) {
-        (Some(sealed), Some(sealer)) => {
-            let opened = sealer.open(sealed, verified.subject());
-            Some(opened.map_err(|error| Refusal::with_cause(Reason::BadCredentials, error))?)
-        }
-        _ => None,
-    };
+    let login = application::open_sealed(around, verified)?;
     let account = verified.account().ok_or(Reason::BadCredentials)?;
     let providers = &around.snapshot.providers;
     providers

@@ -50,6 +50,8 @@ pub struct Attempt {
 /// Which of a user's secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecretKind {
+    /// A token that an account gave to a program; it names its account itself.
+    ApplicationToken,
     /// A token that brokers' clients use in place of a password.
     ConnectionToken,
     /// A token of an external issuer, which names its subject itself.
@@ -75,6 +77,8 @@ pub struct Principal {
     pub resource: Option<String>,
     /// Which provider knows the account, and in which state; see [`Providers::renew`].
     pub account: String,
+    /// The family that its tokens belong to, if the login has one already.
+    pub family: Option<String>,
     /// What the user logged in with; nothing if an upstream could do nothing with it.
     pub login: Option<UpstreamLogin>,
 }
@@ -108,6 +112,15 @@ pub(crate) trait IdentityProvider {
         &self,
         subject: &str,
         state: &str,
+        login: Option<UpstreamLogin>,
+        means: &Means<'_>,
+    ) -> Result<Option<Principal>, Refusal>;
+
+    /// The account of this subject as it is now, whatever its state was. Nothing if it is not
+    /// this provider's, or if the provider has nothing to judge it by.
+    async fn recall(
+        &self,
+        subject: &str,
         login: Option<UpstreamLogin>,
         means: &Means<'_>,
     ) -> Result<Option<Principal>, Refusal>;
@@ -212,6 +225,30 @@ impl Providers {
             let principal = match provider {
                 Provider::UpstreamProbe(probe) => probe.renew(subject, state, login, means).await?,
                 Provider::UsersFile(file) => file.renew(subject, state, login, means).await?,
+            };
+            if let Some(principal) = principal {
+                return Ok(principal);
+            }
+        }
+        Err(Reason::BadCredentials.into())
+    }
+
+    /// The account of a subject as it is now, by the provider of this kind.
+    ///
+    /// # Errors
+    /// [`Reason::BadCredentials`] if it is gone; what kept the gate from judging otherwise.
+    pub async fn recall(
+        &self,
+        subject: &str,
+        kind: &str,
+        login: Option<UpstreamLogin>,
+        means: &Means<'_>,
+    ) -> Result<Principal, Refusal> {
+        for provider in self.0.iter().filter(|provider| provider.kind() == kind) {
+            let login = login.clone();
+            let principal = match provider {
+                Provider::UpstreamProbe(probe) => probe.recall(subject, login, means).await?,
+                Provider::UsersFile(file) => file.recall(subject, login, means).await?,
             };
             if let Some(principal) = principal {
                 return Ok(principal);

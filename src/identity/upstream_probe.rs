@@ -106,6 +106,7 @@ impl UpstreamProbe {
             claims: Map::new(),
             resource: None,
             account: format!("{}:{}", Self::KIND, upstream.name()),
+            family: None,
             login: Some(login),
         }))
     }
@@ -152,8 +153,11 @@ impl IdentityProvider for UpstreamProbe {
         means: &Means<'_>,
     ) -> Result<Option<Principal>, Refusal> {
         // The upstream cannot be asked about resources, nor with a hash of the password.
-        let is_hash = attempt.kind == SecretKind::Sha1Password;
-        if attempt.resource.is_some() || is_hash || attempt.kind == SecretKind::ExternalToken {
+        let is_plain = matches!(
+            attempt.kind,
+            SecretKind::Password | SecretKind::ConnectionToken
+        );
+        if attempt.resource.is_some() || !is_plain {
             return Ok(None);
         }
         let username = attempt.identifier.clone();
@@ -173,6 +177,18 @@ impl IdentityProvider for UpstreamProbe {
             Some(login) if upstream.is_some_and(|upstream| upstream.name() == state) => {
                 self.ask(login, means).await
             }
+            _ => Ok(None),
+        }
+    }
+
+    async fn recall(
+        &self,
+        subject: &str,
+        login: Option<UpstreamLogin>,
+        means: &Means<'_>,
+    ) -> Result<Option<Principal>, Refusal> {
+        match login {
+            Some(login) if login.username == subject => self.ask(login, means).await,
             _ => Ok(None),
         }
     }

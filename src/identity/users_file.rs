@@ -178,7 +178,7 @@ impl IdentityProvider for UsersFile {
     ) -> Result<Option<Principal>, Refusal> {
         let user = self.find(&attempt.identifier);
         let (stored, secret) = match attempt.kind {
-            SecretKind::ExternalToken => return Ok(None),
+            SecretKind::ApplicationToken | SecretKind::ExternalToken => return Ok(None),
             SecretKind::ConnectionToken => (
                 user.and_then(|user| user.connection_token.clone()),
                 attempt.secret.clone(),
@@ -219,6 +219,17 @@ impl IdentityProvider for UsersFile {
     ) -> Result<Option<Principal>, Refusal> {
         let user = self.find(subject);
         let user = user.filter(|user| user.name == subject && user.state() == state);
+        let password = login.map(|login| login.password);
+        Ok(user.map(|user| user.principal(password, None)))
+    }
+
+    async fn recall(
+        &self,
+        subject: &str,
+        login: Option<UpstreamLogin>,
+        _: &Means<'_>,
+    ) -> Result<Option<Principal>, Refusal> {
+        let user = self.find(subject).filter(|user| user.name == subject);
         let password = login.map(|login| login.password);
         Ok(user.map(|user| user.principal(password, None)))
     }
@@ -263,6 +274,7 @@ impl User {
             claims: self.claims.clone(),
             resource,
             account: format!("{}:{}", UsersFile::KIND, self.state()),
+            family: None,
             login: password.map(|password| UpstreamLogin {
                 username: self.name.clone(),
                 password,

@@ -1,13 +1,17 @@
-//! The store in this process. Bounded: at most a million families, and a hundred thousand values
+//! The store in this process. Bounded: at most a million families, a hundred thousand application
+//! tokens, and a hundred thousand values
 //! that are taken once; further ones are refused until some expire.
 //!
 //! Weakness: a restart forgets everything. Forgotten families are refused, so everybody logs in
 //! again; access tokens that were revoked are good again until they expire.
 
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
 
+use super::application::{ApplicationChange, ApplicationToken, MAX_PER_CREATOR};
 use super::{Family, Presented, Rotation, Store, StoreError};
 use crate::clock::UnixTime;
 use crate::token::revocation::Revoked;
@@ -17,6 +21,31 @@ use crate::token::revocation::Revoked;
 pub struct MemoryStore {
     families: DashMap<String, Record>,
     values: DashMap<String, (Vec<u8>, UnixTime)>,
+    applications: Mutex<Applications>,
+}
+
+/// By number. Few, and seldom asked: a login by application token is no hot path.
+#[derive(Debug, Default)]
+struct Applications {
+    last: u64,
+    by_id: BTreeMap<u64, ApplicationToken>,
+    by_hash: HashMap<String, u64>,
+}
+
+impl MemoryStore {
+    /// A thread that panicked in the middle of a change left nothing half done.
+    fn applications(&self) -> MutexGuard<'_, Applications> {
+        let applications = self.applications.lock();
+        applications.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn revoke_applications(&self, is_meant: impl Fn(&ApplicationToken) -> bool) {
+        let mut applications = self.applications();
+        let meant = applications.by_id.values_mut();
+        meant
+            .filter(|token| is_meant(token))
+            .for_each(|token| token.is_revoked = true);
+    }
 }
 
 #[derive(Debug)]
@@ -29,6 +58,8 @@ struct Record {
 
 /// The most families at a time, about 200 bytes each.
 const MAX_FAMILIES: usize = 1_000_000;
+/// The most application tokens, about 500 bytes each.
+const MAX_APPLICATIONS: usize = 100_000;
 /// The most values at a time, of up to a few kilobytes.
 const MAX_VALUES: usize = 100_000;
 
@@ -93,13 +124,64 @@ impl Store for MemoryStore {
         match revoked {
             Revoked::Family(family) => {
                 self.families.remove(family);
+                self.revoke_applications(|token| token.family == *family);
             }
             Revoked::Subject(subject) => {
                 self.families.retain(|_, record| record.subject != *subject);
+                self.revoke_applications(|token| token.creator == *subject);
             }
             Revoked::Token(_) => {}
         }
         Ok(())
+    }
+
+    async fn add_application(&self, mut token: ApplicationToken) -> Result<u64, StoreError> {
+        let mut applications = self.applications();
+        let is_own = |held: &&ApplicationToken| held.creator == token.creator;
+        if applications.by_id.values().filter(is_own).count() >= MAX_PER_CREATOR {
+            return Err(StoreError::TooMany);
+        }
+        if applications.by_id.len() >= MAX_APPLICATIONS {
+            return Err(StoreError::Full);
+        }
+        applications.last += 1;
+        token.id = applications.last;
+        applications.by_hash.insert(token.hash.clone(), token.id);
+        let id = token.id;
+        applications.by_id.insert(id, token);
+        Ok(id)
+    }
+
+    async fn find_application(&self, hash: &str) -> Result<Option<ApplicationToken>, StoreError> {
+        let applications = self.applications();
+        let id = applications.by_hash.get(hash);
+        Ok(id.and_then(|id| applications.by_id.get(id)).cloned())
+    }
+
+    async fn list_applications(&self, creator: &str) -> Result<Vec<ApplicationToken>, StoreError> {
+        let applications = self.applications();
+        let all = applications.by_id.values();
+        Ok(all
+            .filter(|token| token.creator == creator)
+            .cloned()
+            .collect())
+    }
+
+    async fn change_application(
+        &self,
+        id: u64,
+        creator: Option<&str>,
+        change: ApplicationChange,
+    ) -> Result<Option<ApplicationToken>, StoreError> {
+        let mut applications = self.applications();
+        let token = applications.by_id.get_mut(&id);
+        let token = token.filter(|token| creator.is_none_or(|creator| token.creator == creator));
+        let Some(token) = token else { return Ok(None) };
+        token.is_revoked |= change.revoke;
+        if let Some(description) = change.description {
+            token.description = Some(description);
+        }
+        Ok(Some(token.clone()))
     }
 
     async fn put(

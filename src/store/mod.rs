@@ -1,5 +1,7 @@
-//! What outlives a request? Families of refresh tokens, and what was revoked.
+//! What outlives a request? Families of refresh tokens, application tokens, tickets, and what was
+//! revoked.
 
+pub mod application;
 pub mod memory;
 
 use std::time::Duration;
@@ -9,6 +11,7 @@ use serde::Deserialize;
 
 use crate::clock::UnixTime;
 use crate::token::revocation::Revoked;
+use application::{ApplicationChange, ApplicationToken};
 use memory::MemoryStore;
 
 /// Where the gate keeps what outlives a request.
@@ -63,6 +66,9 @@ pub enum StoreError {
     /// There is no room for another entry.
     #[error("the store is full")]
     Full,
+    /// One account has as many as it may.
+    #[error("the account has too many already")]
+    TooMany,
 }
 
 /// One kind of store. Every operation is atomic, also among replicas that share it.
@@ -83,6 +89,23 @@ pub(crate) trait Store {
 
     /// Ends what a revocation names, and remembers it until `until`.
     async fn revoke(&self, revoked: &Revoked, until: UnixTime) -> Result<(), StoreError>;
+
+    /// Keeps a new application token; its number.
+    async fn add_application(&self, token: ApplicationToken) -> Result<u64, StoreError>;
+
+    /// The application token with this hash.
+    async fn find_application(&self, hash: &str) -> Result<Option<ApplicationToken>, StoreError>;
+
+    /// All application tokens of a creator, the oldest first.
+    async fn list_applications(&self, creator: &str) -> Result<Vec<ApplicationToken>, StoreError>;
+
+    /// Changes an application token, of this creator or of anyone; what it is then.
+    async fn change_application(
+        &self,
+        id: u64,
+        creator: Option<&str>,
+        change: ApplicationChange,
+    ) -> Result<Option<ApplicationToken>, StoreError>;
 
     /// Keeps a value under a name until `until`.
     async fn put(
@@ -162,6 +185,57 @@ impl AnyStore {
     pub async fn revoke(&self, revoked: &Revoked, until: UnixTime) -> Result<(), StoreError> {
         match self {
             Self::Memory(store) => store.revoke(revoked, until).await,
+        }
+    }
+
+    /// Keeps a new application token; its number.
+    ///
+    /// # Errors
+    /// If the store cannot take it, also for its creator having too many.
+    pub async fn add_application(&self, token: ApplicationToken) -> Result<u64, StoreError> {
+        match self {
+            Self::Memory(store) => store.add_application(token).await,
+        }
+    }
+
+    /// The application token with this hash.
+    ///
+    /// # Errors
+    /// If the store cannot tell.
+    pub async fn find_application(
+        &self,
+        hash: &str,
+    ) -> Result<Option<ApplicationToken>, StoreError> {
+        match self {
+            Self::Memory(store) => store.find_application(hash).await,
+        }
+    }
+
+    /// All application tokens of a creator, the oldest first.
+    ///
+    /// # Errors
+    /// If the store cannot tell.
+    pub async fn list_applications(
+        &self,
+        creator: &str,
+    ) -> Result<Vec<ApplicationToken>, StoreError> {
+        match self {
+            Self::Memory(store) => store.list_applications(creator).await,
+        }
+    }
+
+    /// Changes an application token, of this creator or of anyone; what it is then.
+    ///
+    /// # Errors
+    /// If the store cannot take it.
+    pub async fn change_application(
+        &self,
+        id: u64,
+        creator: Option<&str>,
+        change: ApplicationChange,
+    ) -> Result<Option<ApplicationToken>, StoreError> {
+        match self {
+            Self::Memory(store) => store.change_application(id, creator, change).await,
         }
     }
 

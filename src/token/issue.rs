@@ -32,7 +32,8 @@ pub struct Grantee {
     pub sealed: Option<String>,
     /// What the subject asked to work with.
     pub resource: Option<String>,
-    /// The state of the account; goes into refresh tokens only.
+    /// Which kind of provider knows the account, `:` and its state. The state goes into refresh
+    /// tokens only.
     pub account: Option<String>,
 }
 
@@ -168,6 +169,11 @@ pub fn issue_alone(
     sign(tokens, TokenType::Access, &claims)
 }
 
+/// The kind of provider that knows an account.
+fn kind(account: &str) -> &str {
+    account.split(':').next().unwrap_or_default()
+}
+
 fn claims(tokens: &Tokens, grantee: &Grantee, at: UnixTime, ttl: Duration) -> Claims {
     Claims {
         iss: tokens.issuer.clone(),
@@ -183,7 +189,10 @@ fn claims(tokens: &Tokens, grantee: &Grantee, at: UnixTime, ttl: Duration) -> Cl
         resource: grantee.resource.clone(),
         fam: None,
         r#gen: None,
-        acct: None,
+        acct: grantee
+            .account
+            .as_ref()
+            .map(|account| kind(account).to_owned()),
         client_id: grantee.client.as_ref().map(|client| client.id.clone()),
         client_proved: false,
         further: grantee.claims.clone(),

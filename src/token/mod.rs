@@ -160,8 +160,9 @@ pub struct Claims {
         skip_serializing_if = "Option::is_none"
     )]
     pub r#gen: Option<u64>,
-    /// In refresh tokens: which state of the account it was issued for. A changed password
-    /// changes it, and so ends the chain of refreshes.
+    /// Which kind of identity provider knows the account; in refresh tokens with the state of the
+    /// account that it was issued for. A changed password changes that, and so ends the chain of
+    /// refreshes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acct: Option<String>,
     /// The client that it was issued to (RFC 8693 section 4.3).

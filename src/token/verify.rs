@@ -113,7 +113,8 @@ impl VerifiedToken {
         self.sealed.as_deref()
     }
 
-    /// For which state of the account a refresh token was issued.
+    /// Which kind of provider knows the account; of a refresh token, with the state of the account
+    /// for which it was issued.
     #[must_use]
     pub fn account(&self) -> Option<&str> {
         self.account.as_deref()

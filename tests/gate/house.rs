@@ -10,7 +10,7 @@ main      | cli
 lib       |
 cli       | admin clock config demo identity server snapshot store telemetry token
 demo      | cli clock config identity telemetry
-admin     | config server snapshot telemetry token
+admin     | config server snapshot store telemetry token
 server    | clock config gate refusal snapshot stream telemetry token
 
 gate      | admit answer authority body clock cors dialect endpoint identity refusal route rules server::LimitsConfig server::guard snapshot telemetry token upstream walk
@@ -30,7 +30,7 @@ route/path   | refusal
 route/policy | config::problem refusal token
 route/table  | refusal
 credential   | refusal route::TokenPlaces
-dialect      | config::problem config::secret config::value identity::Attempt identity::SecretKind refusal token::Lifetimes token::TokenType token::issue::TokenPair token::verify::VerifiedToken
+dialect      | clock::UnixTime config::problem config::secret config::value identity::Attempt identity::SecretKind refusal store::application token::Lifetimes token::TokenType token::issue::TokenPair token::verify::VerifiedToken
 identity     | clock config refusal token upstream
 upstream     | clock config credential refusal route stream telemetry token
 token        | clock config refusal
