@@ -73,13 +73,13 @@ fn log_in_by(gate: &Gate, application: &str) -> Response {
 }
 
 #[test]
-fn an_application_token_is_made_listed_used_and_revoked() {
-    let (upstream, gate) = start();
+fn an_application_token_is_made_and_listed() {
+    let (_upstream, gate) = start();
     let token = log_in(&gate, "root");
     let body =
         json!({"description": "nightly job", "expiry_date": "2099-10-29", "ip": "127.0.0.0/8"});
     let application = create(&gate, &token, &body);
-    let plain = create(&gate, &token, &json!({}));
+    create(&gate, &token, &json!({}));
     let listed = list(&gate, &token);
     let first = &listed[0];
     assert_eq!(first["id"], 1);
@@ -99,7 +99,13 @@ fn an_application_token_is_made_listed_used_and_revoked() {
     assert_eq!(listed[1]["expiry_date"], Value::Null);
     let shown = Value::from(listed).to_string();
     assert!(!shown.contains(&application), "the token is told only once");
+}
 
+#[test]
+fn it_buys_access_tokens_and_no_refresh_token() {
+    let (_upstream, gate) = start();
+    let token = log_in(&gate, "root");
+    let application = create(&gate, &token, &json!({}));
     let response = log_in_by(&gate, &application);
     assert_eq!(response.status, 200);
     let answer = response.json();
@@ -121,8 +127,17 @@ fn an_application_token_is_made_listed_used_and_revoked() {
     for _ in 0..2 {
         assert_eq!(gate.get("/api/v1/sim", &access).status, 200);
     }
-    let other = text(&log_in_by(&gate, &plain).json(), "auth_token");
+}
 
+#[test]
+fn a_revoked_one_ends_with_all_that_it_bought_and_nothing_else() {
+    let (upstream, gate) = start();
+    let token = log_in(&gate, "root");
+    let application = create(&gate, &token, &json!({}));
+    let plain = create(&gate, &token, &json!({}));
+    let access = text(&log_in_by(&gate, &application).json(), "auth_token");
+    assert_eq!(gate.get("/api/v1/sim", &access).status, 200);
+    let other = text(&log_in_by(&gate, &plain).json(), "auth_token");
     let path = format!("{PATH}/1");
     let response = ask(
         &gate,
@@ -164,9 +179,6 @@ fn an_application_token_is_made_listed_used_and_revoked() {
 #[test]
 fn who_has_no_good_token_of_its_own_manages_nothing() {
     let (upstream, gate) = start();
-    let (token, stranger) = (log_in(&gate, "root"), log_in(&gate, "other"));
-    let application = create(&gate, &token, &json!({}));
-    let derived = text(&log_in_by(&gate, &application).json(), "auth_token");
     let end = json!({"status": {"id": 1}});
     for token in ["", "x", "None"] {
         for (method, path) in [
@@ -185,6 +197,16 @@ fn who_has_no_good_token_of_its_own_manages_nothing() {
         (response.status, response.json()),
         (401, json!({"message": message}))
     );
+    assert!(upstream.seen().is_empty());
+}
+
+#[test]
+fn a_stranger_a_leaked_application_token_and_a_minted_one_manage_nothing() {
+    let (upstream, gate) = start();
+    let (token, stranger) = (log_in(&gate, "root"), log_in(&gate, "other"));
+    let application = create(&gate, &token, &json!({}));
+    let derived = text(&log_in_by(&gate, &application).json(), "auth_token");
+    let end = json!({"status": {"id": 1}});
     // A leaked application token makes no successor; a token without a login has no account.
     for token in [&derived, &sign(&claims())] {
         for (method, path) in [
