@@ -1,5 +1,6 @@
 //! What was asked for on the command line, and with which exit code does it end?
 
+mod explain;
 pub mod run;
 pub mod tools;
 
@@ -46,6 +47,19 @@ enum Command {
         /// Where operators connect; port 0 picks a free one
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
         admin: String,
+    },
+    /// Say what the gate would do with a request, and why: the route, what it requires, what the
+    /// token has, what the upstream would get
+    Explain {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// The method, such as GET
+        method: String,
+        /// The URL, such as https://gate.example/stations/north/produce/single
+        url: String,
+        /// The access token; `-` reads it from standard input, where no process list shows it
+        #[arg(long, allow_hyphen_values = true)]
+        token: Option<String>,
     },
     /// Read a password from standard input and print its hash for a users file
     HashPassword {
@@ -138,6 +152,12 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Run { config } => run::run(&config.path),
         Command::Check { config } => tools::check(&config.path),
         Command::Demo { listen, admin } => crate::demo::run(&listen, &admin),
+        Command::Explain {
+            config,
+            method,
+            url,
+            token,
+        } => explain::explain(&config.path, &method, &url, token.as_deref()),
         Command::HashPassword { algorithm, form } => tools::hash_password(algorithm, form),
         Command::Schema => tools::schema(),
         Command::Token {

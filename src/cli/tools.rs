@@ -138,7 +138,8 @@ pub(super) fn revoke(admin: SocketAddr, asked: Option<RevokeRequest>) -> anyhow:
     Ok(())
 }
 
-fn read_line(what: &str) -> anyhow::Result<Zeroizing<String>> {
+/// A line of standard input.
+pub(super) fn read_line(what: &str) -> anyhow::Result<Zeroizing<String>> {
     let mut line = Zeroizing::new(String::new());
     let count = stdin()
         .lock()

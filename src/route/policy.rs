@@ -134,7 +134,7 @@ pub fn authorize(
 
 impl Demands {
     /// The claims that are asked for.
-    pub(super) fn claims(&self) -> impl Iterator<Item = &String> {
+    pub(crate) fn claims(&self) -> impl Iterator<Item = &String> {
         let captured = self.captures.iter().map(|capture| &capture.claim);
         self.require.claims.keys().chain(captured)
     }

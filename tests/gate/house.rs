@@ -8,7 +8,7 @@ use std::process::Command;
 const DEPENDENCIES: &str = "
 main      | cli
 lib       |
-cli       | admin clock config demo identity server snapshot store telemetry token
+cli       | admin authority clock config credential demo identity refusal route server snapshot store telemetry token upstream
 demo      | cli clock config identity telemetry
 admin     | config server snapshot store telemetry token
 server    | clock config gate refusal snapshot stream telemetry token

@@ -21,6 +21,7 @@ mod credentials;
 mod cross_origin;
 mod datarhei;
 mod emnify;
+mod explain;
 mod faults;
 mod framing;
 mod headers;

@@ -1,0 +1,233 @@
+//! What would the gate do with this request, and why? The engine that serves is asked, without
+//! serving.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use http::header::{AUTHORIZATION, HOST};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, Uri, request};
+use zeroize::Zeroizing;
+
+use super::run::prepare_file;
+use super::say;
+use super::tools::read_line;
+use crate::authority::{authority, host};
+use crate::clock;
+use crate::credential::{self, Credential};
+use crate::refusal::Refusal;
+use crate::route::Route;
+use crate::route::path::CanonicalPath;
+use crate::route::policy::{self, ClaimMatch, Demands, Permit, Policy};
+use crate::snapshot::Snapshot;
+use crate::token::TokenType;
+use crate::token::verify::{VerifiedToken, verify};
+use crate::upstream::body::{RequestBody, Upload};
+use crate::upstream::translate::{Facts, translate};
+
+/// Prints which route a request takes, what it requires, what the token has, and what the upstream
+/// would get.
+///
+/// # Errors
+/// If the request would be refused, with the status and the reason.
+pub(super) fn explain(
+    file: &Path,
+    method: &str,
+    url: &str,
+    token: Option<&str>,
+) -> anyhow::Result<()> {
+    let snapshot = prepare_file(file)?.snapshot;
+    let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes())
+        .context("the method is not one of HTTP")?;
+    let url = url.parse::<Uri>().context("the URL cannot be parsed")?;
+    let token = match token {
+        Some("-") => Some(read_line("a token")?),
+        Some(token) => Some(Zeroizing::new(token.to_owned())),
+        None => None,
+    };
+    let scheme = match url.scheme_str() {
+        Some("http") => "http",
+        _ => "https",
+    };
+    let head = head(&method, &url, token.as_ref().map(|token| token.as_str()))?;
+    match walk(&snapshot, head, scheme) {
+        Ok(()) => Ok(()),
+        Err(refusal) => {
+            let reason = refusal.reason;
+            let cause = refusal.cause_chain();
+            let cause = cause.map_or_else(String::new, |cause| format!(" ({cause})"));
+            bail!(
+                "refused: {} {}: {}{cause}",
+                reason.status().as_u16(),
+                reason.label(),
+                reason.text()
+            )
+        }
+    }
+}
+
+/// The request as a client would send it.
+fn head(method: &Method, url: &Uri, token: Option<&str>) -> anyhow::Result<request::Parts> {
+    let target = url.path_and_query().cloned();
+    let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let authority = url.authority().map_or("localhost", |host| host.as_str());
+    let mut request = Request::builder()
+        .method(method.clone())
+        .uri(Uri::from(target))
+        .header(HOST, authority);
+    if let Some(token) = token {
+        let bearer = Zeroizing::new(format!("Bearer {token}"));
+        let mut bearer = HeaderValue::from_str(&bearer).context("the token cannot be sent")?;
+        bearer.set_sensitive(true);
+        request = request.header(AUTHORIZATION, bearer);
+    }
+    let (head, ()) = request.body(())?.into_parts();
+    Ok(head)
+}
+
+/// The path of a request, as the gate walks it.
+fn walk(snapshot: &Snapshot, head: request::Parts, scheme: &'static str) -> Result<(), Refusal> {
+    let authority = authority(&head)?.into_owned();
+    let host = host(&authority);
+    let path = CanonicalPath::parse(head.uri.path())?;
+    line(
+        "request",
+        format_args!("{} {scheme}://{authority}{}", head.method, head.uri.path()),
+    );
+    if let Some((mount, endpoint)) = snapshot.mounts.find(&host, &head) {
+        let name = mount.dialect.name();
+        line(
+            "answered",
+            format_args!("by the gate itself: {endpoint:?} of the dialect {name}"),
+        );
+        return Ok(());
+    }
+    let route = snapshot.routes.find(&host, &path, &head.method)?;
+    line("route", &route.name);
+    line("requires", requirements(route));
+    let presented = credential::find(&head, &route.token);
+    line("credential", presented.location.label());
+    let permit = match &route.policy {
+        Policy::Public => policy::authorize(&route.policy, None, &path)?,
+        Policy::Token(demands) => {
+            let principal = judge(snapshot, presented.credential?)?;
+            line("has", possessions(&principal, demands));
+            policy::authorize(&route.policy, Some(principal.into()), &path)?
+        }
+    };
+    let facts = Facts {
+        client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        scheme,
+        authority: &authority,
+        request_id: &HeaderValue::from_static("0"),
+        remaining_query: presented.remaining_query,
+    };
+    tell_upstream(snapshot, route, &permit, facts, head.clone())
+}
+
+fn judge(snapshot: &Snapshot, credential: Credential<'_>) -> Result<VerifiedToken, Refusal> {
+    let token = match credential {
+        Credential::Token(token) => token,
+        Credential::Basic(_) | Credential::Ticket(_) => {
+            let cause = "only a running gate can judge this kind of credential";
+            return Err(Refusal::with_cause(
+                crate::refusal::Reason::BadCredentials,
+                cause,
+            ));
+        }
+    };
+    let tokens = &snapshot.tokens;
+    let verified = verify(&token, TokenType::Access, tokens, clock::unix_now())?;
+    let left = humantime::format_duration(verified.expires().since(clock::unix_now()));
+    let subject = verified.subject();
+    line(
+        "token",
+        format_args!(
+            "good, of {subject}, for {left} (revocations are known to the running gate alone)"
+        ),
+    );
+    Ok(verified)
+}
+
+fn requirements(route: &Route) -> String {
+    let Policy::Token(Demands { require, captures }) = &route.policy else {
+        return "nothing: the route is public".to_owned();
+    };
+    let mut parts = vec!["a good token".to_owned()];
+    if !require.scopes.is_empty() {
+        parts.push(format!("the scopes {}", require.scopes.join(" ")));
+    }
+    if !require.groups.is_empty() {
+        parts.push(format!("one of the groups {}", require.groups.join(", ")));
+    }
+    for (name, wanted) in &require.claims {
+        parts.push(match wanted {
+            ClaimMatch::Equals(text) => format!("the claim {name} equal to {text}"),
+            ClaimMatch::OneOf(texts) => format!("the claim {name} one of {}", texts.join(", ")),
+            ClaimMatch::Prefix(text) => format!("the claim {name} beginning with {text}"),
+        });
+    }
+    for capture in captures {
+        let place = capture.place.saturating_add(1);
+        parts.push(format!(
+            "segment {place} of the path a value of {}",
+            capture.claim
+        ));
+    }
+    parts.join("; ")
+}
+
+fn possessions(principal: &VerifiedToken, demands: &Demands) -> String {
+    let scopes = Vec::from_iter(principal.scopes()).join(" ");
+    let mut text = format!("scopes: {}", or_none(&scopes));
+    let groups = Vec::from_iter(principal.groups()).join(", ");
+    let _ = write!(text, "; groups: {}", or_none(&groups));
+    for name in demands.claims() {
+        let values = Vec::from_iter(principal.claim(name)).join(", ");
+        let _ = write!(text, "; {name}: {}", or_none(&values));
+    }
+    text
+}
+
+fn or_none(text: &str) -> &str {
+    match text {
+        "" => "none",
+        text => text,
+    }
+}
+
+/// What the upstream would get; whatever is marked as sensitive stays hidden.
+fn tell_upstream(
+    snapshot: &Snapshot,
+    route: &Route,
+    permit: &Permit,
+    facts: Facts<'_>,
+    head: request::Parts,
+) -> Result<(), Refusal> {
+    let body = RequestBody(Upload::new(None, clock::now()));
+    let sealer = snapshot.tokens.sealer.as_ref();
+    let outgoing = translate(permit, route, sealer, facts, head, body)?.into_inner();
+    let upstream = snapshot.upstreams.get(route.upstream);
+    let name = upstream.map_or("(none)", |upstream| &upstream.name);
+    line("upstream", name);
+    line(
+        "gets",
+        format_args!("{} {}", outgoing.method(), outgoing.uri()),
+    );
+    for (name, value) in outgoing.headers() {
+        let shown = match value.to_str() {
+            _ if value.is_sensitive() => "***",
+            Ok(text) => text,
+            Err(_) => "(not text)",
+        };
+        line("", format_args!("{name}: {shown}"));
+    }
+    say("passes");
+    Ok(())
+}
+
+fn line(name: &str, text: impl std::fmt::Display) {
+    say(format_args!("{name:<11}{text}"));
+}
