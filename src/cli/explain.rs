@@ -52,7 +52,7 @@ pub(super) fn explain(
         _ => "https",
     };
     let head = head(&method, &url, token.as_ref().map(|token| token.as_str()))?;
-    match walk(&snapshot, head, scheme) {
+    match walk(&snapshot, &head, scheme) {
         Ok(()) => Ok(()),
         Err(refusal) => {
             let reason = refusal.reason;
@@ -88,15 +88,15 @@ fn head(method: &Method, url: &Uri, token: Option<&str>) -> anyhow::Result<reque
 }
 
 /// The path of a request, as the gate walks it.
-fn walk(snapshot: &Snapshot, head: request::Parts, scheme: &'static str) -> Result<(), Refusal> {
-    let authority = authority(&head)?.into_owned();
+fn walk(snapshot: &Snapshot, head: &request::Parts, scheme: &'static str) -> Result<(), Refusal> {
+    let authority = authority(head)?.into_owned();
     let host = host(&authority);
     let path = CanonicalPath::parse(head.uri.path())?;
     line(
         "request",
         format_args!("{} {scheme}://{authority}{}", head.method, head.uri.path()),
     );
-    if let Some((mount, endpoint)) = snapshot.mounts.find(&host, &head) {
+    if let Some((mount, endpoint)) = snapshot.mounts.find(&host, head) {
         let name = mount.dialect.name();
         line(
             "answered",
@@ -107,7 +107,7 @@ fn walk(snapshot: &Snapshot, head: request::Parts, scheme: &'static str) -> Resu
     let route = snapshot.routes.find(&host, &path, &head.method)?;
     line("route", &route.name);
     line("requires", requirements(route));
-    let presented = credential::find(&head, &route.token);
+    let presented = credential::find(head, &route.token);
     line("credential", presented.location.label());
     let permit = match &route.policy {
         Policy::Public => policy::authorize(&route.policy, None, &path)?,
