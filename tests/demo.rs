@@ -38,10 +38,21 @@ CLIENT=                         | its id is kept
 /api/client/$CLIENT" -H "$AUTH" | it is read               | "clientId":"lamp-1" | [200]
 -X PUT                          | it is updated            | "description":"in the hall" | [200]
 -X DELETE                       | it is shown a last time  | "clientId":"lamp-1" | [200]
+/api/client" -u root:memphis    | Basic passes, too        | [] | [200]
+TICKET=                         | a ticket is given
+?ticket=$TICKET                 | it is good               | "total":4 | [200]
+?ticket=$TICKET                 | but only once            | Unauthorized | [401]
 /ws/echo                        | the WebSocket echoes     | 101 Switching Protocols | hello
-/api/login"                        | datarhei's login         | datarhei [200]
-/v1/authenticate"                  | Jmvstream's login        | jmvstream [200]
-/api/v1/authenticate"              | EMnify's login           | emnify [200]
+bearer.$TOKEN, mqtt             | so does a browser's      | 101 Switching Protocols | sec-websocket-protocol: mqtt | hello
+/oauth2/token                   | OAuth 2's client         | oauth2 [200]
+"$GATE/api"                     | datarhei's first look    | "auths":["localjwt"] | [200]
+/api/login"                     | datarhei's login         | datarhei [200]
+/v1/authenticate"               | Jmvstream's login        | jmvstream [200]
+/api/v1/authenticate"           | EMnify's login           | emnify [200]
+EMNIFY=                         | a login by e-mail
+APPLICATION=                    | an application token
+/api/v1/application_token"      | it is listed             | nightly job | Activated | [200]
+$APPLICATION                    | and logged in with       | application token [200]
 /headers                        | only Basic goes upstream | "authorization":"Basic legacy:***" | [200]
 /metrics                        | refusals are counted too | tollgate_requests_total{ | code="4
 "#;
@@ -69,6 +80,8 @@ wrong | -                               | GET /api/client/1               |     
 good  | -                               | GET /api/client                 |              | 200 | []                            | none yet
 good  | -                               | POST /api/client                | {            | 400 | message                       | no JSON
 good  | -                               | GET /api/client/1               |              | 404 | message                       | an unknown id
+-     | -                               | GET /api                        |              | 401 | {"message":"Unauthorized"}    | not without a login
+good  | -                               | GET /api                        |              | 200 | "app":"datarhei-core"         | datarhei's long answer
 good  | -                               | GET /headers                    |              | 200 | Basic legacy:***              | the password is masked
 good  | -                               | GET /ws/echo                    |              | 426 | upgrade: websocket            | no upgrade offered
 "#;

@@ -42,13 +42,32 @@ curl -sk -w ' [%{http_code}]\n' "$GATE/api/client/$CLIENT" -H "$AUTH"
 curl -sk -w ' [%{http_code}]\n' "$GATE/api/client/$CLIENT" -H "$AUTH" -H "$JSON" -X PUT -d '{"description":"in the hall"}'
 curl -sk -w ' [%{http_code}]\n' "$GATE/api/client/$CLIENT" -H "$AUTH" -X DELETE
 
+# The same as its clients do it: Basic on every request.
+curl -sk -w ' [%{http_code}]\n' "$GATE/api/client" -u root:memphis
+
+# For clients that can use nothing but a URL: a ticket, good once and for 30 seconds.
+TICKET=$(curl -sk "$GATE/ticket" -H "$AUTH" -X POST | sed -n 's/.*"ticket":"\([^"]*\)".*/\1/p')
+curl -sk -w ' [%{http_code}]\n' "$GATE/stations/demo/messages?ticket=$TICKET"
+curl -sk -w ' [%{http_code}]\n' "$GATE/stations/demo/messages?ticket=$TICKET"
+
 # A WebSocket, the token in its URL as a browser would do it: it echoes hello and closes.
 curl -sk -iN --http1.1 --max-time 5 -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' "$GATE/ws/echo?message=hello&authorization=$TOKEN" | LC_ALL=C tr -cd '[:print:]\n'; echo
 
-# The same user in other systems' dialects: datarhei Core, Jmvstream, EMnify (SHA-1 of the password).
+# The same, the token among the subprotocols that the browser offers: it goes no further.
+curl -sk -iN --http1.1 --max-time 5 -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' -H "Sec-WebSocket-Protocol: bearer.$TOKEN, mqtt" "$GATE/ws/echo?message=hello" | LC_ALL=C tr -cd '[:print:]\n'; echo
+
+# The same user in other systems' dialects: OAuth 2, datarhei Core, Jmvstream, EMnify (SHA-1 of the password).
+curl -sk -o /dev/null -w 'oauth2 [%{http_code}]\n' "$GATE/oauth2/token" -u root:memphis -d grant_type=client_credentials
+curl -sk -w ' [%{http_code}]\n' "$GATE/api"
 curl -sk -o /dev/null -w 'datarhei [%{http_code}]\n' "$GATE/api/login" -H "$JSON" -d '{"username":"root","password":"memphis"}'
 curl -sk -o /dev/null -w 'jmvstream [%{http_code}]\n' "$GATE/v1/authenticate" -H "$JSON" -d '{"email":"root@example.com","password":"memphis","resource":"7f9c24e5-2c31-4f0a-9d0b-5b0f6f1f6a11"}'
 curl -sk -o /dev/null -w 'emnify [%{http_code}]\n' "$GATE/api/v1/authenticate" -H "$JSON" -d "{\"username\":\"root\",\"password\":\"$(printf memphis | sha1sum | cut -c1-40)\"}"
+
+# An application token (EMnify): made by who is logged in, and logged in with.
+EMNIFY=$(curl -sk "$GATE/api/v1/authenticate" -H "$JSON" -d '{"username":"root@example.com","password":"memphis"}' | sed -n 's/.*"auth_token":"\([^"]*\)".*/\1/p')
+APPLICATION=$(curl -sk "$GATE/api/v1/application_token" -H "Authorization: Bearer $EMNIFY" -H "$JSON" -d '{"description":"nightly job"}' | sed -n 's/.*"application_token":"\([^"]*\)".*/\1/p')
+curl -sk -w ' [%{http_code}]\n' "$GATE/api/v1/application_token" -H "Authorization: Bearer $EMNIFY"
+curl -sk -o /dev/null -w 'application token [%{http_code}]\n' "$GATE/api/v1/authenticate" -H "$JSON" -d "{\"application_token\":\"$APPLICATION\"}"
 
 # What the legacy service sees of a request: its own login, never the token.
 curl -sk -w ' [%{http_code}]\n' "$GATE/headers" -H "$AUTH"

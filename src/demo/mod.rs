@@ -80,19 +80,39 @@ login:
   - dialect: jmvstream
   - dialect: memphis
   - dialect: oauth2
+  - dialect: ticket
 routes:
   - path: /public/**
     upstream: legacy
     public: true
-  - path: /**
+{}"#,
+        routes()
+    )
+}
+
+/// One route for each dialect's paths: the same rules, each dialect's own form of a refusal.
+fn routes() -> String {
+    let route = |(path, more): &(&str, &str)| {
+        format!(
+            r#"  - path: {path}
     upstream: legacy
-    dialect: memphis
+    {more}
     require: {{ scopes: [ demo ] }}
     credential: {{ basic: {{ username: legacy, password_file: legacy-password }} }}
     upstream_refusal: {{ statuses: [ 401 ], locations: [ "/login*" ] }}
 "#
-    )
+        )
+    };
+    ROUTES.iter().map(route).collect()
 }
+
+const ROUTES: [(&str, &str); 5] = [
+    ("/**", "dialect: memphis"),
+    ("/api/**", "dialect: datarhei"),
+    ("/api/client/**", "basic: { remember: 5m }"),
+    ("/api/v1/**", "dialect: emnify"),
+    ("/v1/**", "dialect: jmvstream"),
+];
 
 fn files(legacy_password: &str) -> anyhow::Result<Files> {
     let names = [

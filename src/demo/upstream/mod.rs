@@ -5,6 +5,7 @@
 //! | `POST /stations/<name>/produce/{single,batch}` | a broker's REST gateway |
 //! | `GET /stations/<name>/messages` | the last messages of a station |
 //! | `/api/client`, `/api/client/<id>` | STS-MQTT's clients; a bad login is a 302 to `/login` |
+//! | `GET /api` | what datarhei Core tells of itself to who is logged in |
 //! | `GET /ws/echo` | a WebSocket that echoes |
 //! | `GET /headers` | the request's headers as this service saw them |
 //! | `GET /public/status`, `GET /login` | the only pages without a login |
@@ -102,7 +103,8 @@ impl Legacy {
             }
             ["login"] => reply::login_page(StatusCode::OK),
             ["api", "client", ..] if !known => reply::to_login_page(),
-            ["stations" | "ws" | "headers", ..] if !known => reply::unauthorized(),
+            ["api"] | ["stations" | "ws" | "headers", ..] if !known => reply::unauthorized(),
+            ["api"] => reply::json(StatusCode::OK, &about()),
             ["api", "client", id @ ..] => self.clients.answer(request, id).await,
             ["stations", name, what @ ..] => self.stations.answer(request, name, what).await,
             ["ws", "echo"] => echo::answer(request, upgraded),
@@ -112,6 +114,18 @@ impl Legacy {
             _ => reply::message(StatusCode::NOT_FOUND, "Not Found"),
         }
     }
+}
+
+/// Its clients ask for the application, the id and the version before they do anything.
+fn about() -> serde_json::Value {
+    serde_json::json!({
+        "app": "datarhei-core", "auths": ["localjwt"], "name": "demo", "id": "tollgate-demo",
+        "created_at": "2026-01-01T00:00:00Z", "uptime_seconds": 0,
+        "version": {
+            "number": "16.16.0", "repository_commit": "", "repository_branch": "",
+            "build_date": "", "arch": "", "compiler": "",
+        },
+    })
 }
 
 /// Reads a body of at most [`MAX_BODY`]; the error is the answer to send instead.
