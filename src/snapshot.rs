@@ -82,6 +82,7 @@ impl Snapshot {
                 .login
                 .iter()
                 .any(|login| login.dialect.gives_tickets()),
+            users: providers.upstream_credentials(),
             files,
         };
         let routes = route::build(&config.routes, &around, problems);

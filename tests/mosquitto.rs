@@ -43,6 +43,17 @@ fn an_mqtt_client_logs_in_and_gets_its_message_back_through_the_gate() {
 }
 
 #[test]
+fn a_token_among_the_subprotocols_opens_the_broker_which_still_chooses_mqtt() {
+    let (_mosquitto, gate) = start();
+    let token = gate.mint("operator", "1m");
+    let came_back = [json!({ "event": "message", "payload": CLIENT.topic })];
+    assert_eq!(gate.mqtt(&CLIENT, None, &["--token", &token]), came_back);
+    let location = r#"location="subprotocol",reason="none",result="ok",route="/mqtt""#;
+    let sample = format!("tollgate_authentication_total{{{location}}}");
+    assert_eq!(gate.metric(&sample), Some(1.0));
+}
+
+#[test]
 fn an_mqtt_password_is_judged_by_mosquitto_and_no_token_stands_in_for_it() {
     let (_mosquitto, gate) = start();
     let token = gate.mint("operator", "1m");

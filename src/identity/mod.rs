@@ -5,10 +5,12 @@ pub mod throttle;
 pub mod upstream_probe;
 pub mod users_file;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use http::HeaderValue;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -175,6 +177,19 @@ impl Providers {
             });
         }
         Self(providers)
+    }
+
+    /// The Basic credentials that users files have for their users, by name, if there is such a
+    /// file.
+    #[must_use]
+    pub fn upstream_credentials(&self) -> Option<HashMap<String, HeaderValue>> {
+        let files = self.0.iter().filter_map(|provider| match provider {
+            Provider::UsersFile(file) => Some(file),
+            Provider::UpstreamProbe(_) => None,
+        });
+        let mut files = files.peekable();
+        files.peek()?;
+        Some(files.flat_map(UsersFile::upstream_credentials).collect())
     }
 
     /// Whether any provider has to see the login again at a refresh.

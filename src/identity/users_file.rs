@@ -7,6 +7,7 @@ use std::path::Path;
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::HeaderValue;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use siphasher::sip::SipHasher13;
@@ -20,6 +21,7 @@ use crate::config::secret::Secret;
 use crate::refusal::{Reason, Refusal};
 use crate::token::RESERVED_CLAIMS;
 use crate::token::seal::UpstreamLogin;
+use crate::upstream::credential::PerUserEntry;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +51,9 @@ struct UserConfig {
     /// Further claims of the user's tokens, which routes may ask for.
     #[serde(default)]
     claims: Map<String, Value>,
+    /// What upstreams get for the user, where a route says `credential: users_file`.
+    #[serde(default)]
+    upstream: Option<PerUserEntry>,
 }
 
 /// The users of one file.
@@ -71,9 +76,16 @@ struct User {
     scopes: Vec<String>,
     groups: Vec<String>,
     claims: Map<String, Value>,
+    upstream: Option<HeaderValue>,
 }
 
 impl UsersFile {
+    /// The Basic credentials for upstreams that it has, by name.
+    pub(super) fn upstream_credentials(&self) -> impl Iterator<Item = (String, HeaderValue)> {
+        let users = self.users.iter();
+        users.filter_map(|user| Some((user.name.clone(), user.upstream.clone()?)))
+    }
+
     /// Reads the file; notes every problem.
     pub(super) fn read(
         at: &str,
@@ -120,6 +132,8 @@ impl UsersFile {
                 "must not be empty, nor contain `:`, where Basic splits (RFC 7617 section 2)";
             problems.add(format_args!("{at}.name"), text);
         }
+        let upstream = config.upstream;
+        let upstream = upstream.map(|entry| entry.build(&format!("{at}.upstream"), problems));
         let email = config.email.map(|email| email.to_lowercase());
         for identifier in [Some(config.name.clone()), email].into_iter().flatten() {
             let held = self
@@ -147,6 +161,7 @@ impl UsersFile {
             scopes: config.scopes,
             groups: config.groups,
             claims: config.claims,
+            upstream,
         });
     }
 

@@ -5,7 +5,7 @@ mod places;
 pub mod policy;
 pub mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -139,6 +139,9 @@ pub struct Surroundings<'a> {
     pub can_seal: bool,
     /// Whether tickets are given.
     pub has_tickets: bool,
+    /// The Basic credentials that users files have for their users, by name, if there is such a
+    /// file.
+    pub users: Option<HashMap<String, HeaderValue>>,
     /// Where files are.
     pub files: &'a Files,
 }

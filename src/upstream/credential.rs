@@ -48,14 +48,27 @@ pub enum CredentialConfig {
         /// A YAML file: `subject: { username: …, password: … }`.
         file: PathBuf,
     },
+    /// The Basic credentials that a users file has for the subject, as its `upstream`. A subject
+    /// that has none there is refused with 403.
+    UsersFile,
 }
 
+/// Basic credentials of one user.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PerUserEntry {
+pub(crate) struct PerUserEntry {
     username: String,
     #[serde(default)]
     password: String,
+}
+
+impl PerUserEntry {
+    /// The header that the upstream gets; notes a name that cannot be sent.
+    pub(crate) fn build(self, at: &str, problems: &mut Problems) -> HeaderValue {
+        check_username(at, &self.username, problems);
+        let password = Zeroizing::new(self.password);
+        basic(&self.username, &password)
+    }
 }
 
 /// A credential source, ready for use.
@@ -142,6 +155,11 @@ impl CredentialConfig {
     ) -> Option<UpstreamCredential> {
         match self {
             Self::None => Some(UpstreamCredential::None),
+            Self::UsersFile => {
+                let users = around.users.clone();
+                let users = users.ok_or("there is no users_file in `identity`");
+                Some(UpstreamCredential::PerUser(problems.take(at, users)?))
+            }
             Self::Login => {
                 if !around.can_seal {
                     problems.add(
@@ -188,9 +206,8 @@ impl CredentialConfig {
                     problems.take(&at, parse::<BTreeMap<String, PerUserEntry>>(&text, file))?;
                 let mut values = HashMap::with_capacity(entries.len());
                 for (subject, entry) in entries {
-                    check_username(&format!("{at}: {subject}"), &entry.username, problems);
-                    let password = Zeroizing::new(entry.password);
-                    values.insert(subject, basic(&entry.username, &password));
+                    let value = entry.build(&format!("{at}: {subject}"), problems);
+                    values.insert(subject, value);
                 }
                 Some(UpstreamCredential::PerUser(values))
             }

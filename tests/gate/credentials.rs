@@ -19,6 +19,9 @@ const ROUTES: &str = "
   - path: /per-user/**
     upstream: app
     credential: { per_user: { file: per-user.yaml } }
+  - path: /file/**
+    upstream: app
+    credential: users_file
   - path: /login/**
     upstream: app
     credential: login
@@ -45,7 +48,14 @@ fn start() -> (Upstream, Gate) {
             "root: { username: r, password: 'p:q' }\nkey: { username: k }\n",
         )
         .file("api-key", "k3y-value\n")
-        .file("users.yaml", users(&[("root", PASSWORD, "[ admin ]")]))
+        .file(
+            "users.yaml",
+            users(&[(
+                "root",
+                PASSWORD,
+                "[ admin ], upstream: { username: f, password: 'x:y' }",
+            )]),
+        )
         .start();
     (upstream, gate)
 }
@@ -208,6 +218,7 @@ fn each_credential_source_gives_the_upstream_what_it_says() {
         ("/basic/a", &root, Some(basic("gate", "s3cret")), None),
         ("/empty/a", &root, Some(basic("api-key", "")), None),
         ("/per-user/a", &root, Some(basic("r", "p:q")), None),
+        ("/file/a", &root, Some(basic("f", "x:y")), None),
         (
             "/per-user/a",
             &with_claim("sub", "key".into()),

@@ -135,3 +135,26 @@ fn a_web_page_cannot_revoke() {
     }
     assert_eq!(status(&gate, &pair), 200);
 }
+
+#[test]
+fn a_log_out_by_rfc_7009_ends_a_login_of_any_dialect() {
+    let upstream = Upstream::start();
+    let gate = Builder::standard(upstream.address, ROUTES)
+        .edit(
+            "{ dialect: memphis }",
+            "{ dialect: memphis }, { dialect: oauth2 }",
+        )
+        .start();
+    let (pair, other) = (gate.login("root", "memphis"), gate.login("root", "memphis"));
+    assert_eq!((status(&gate, &pair), status(&gate, &other)), (200, 200));
+    let form = format!("token={}", pair["jwt_refresh_token"].as_str().unwrap());
+    let response = gate.send(format!(
+        "POST /oauth2/revoke HTTP/1.1\r\nhost: gate.example\r\ncontent-length: {}\r\n\
+         content-type: application/x-www-form-urlencoded\r\n\r\n{form}",
+        form.len()
+    ));
+    assert_eq!(response.status, 200);
+    assert_eq!((status(&gate, &pair), status(&gate, &other)), (401, 200));
+    let body = format!("{{\"jwt_refresh_token\":{}}}", pair["jwt_refresh_token"]);
+    assert_eq!(gate.post_json("/auth/refreshToken", &body).status, 401);
+}

@@ -46,6 +46,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--path", help="of the WebSocket; without it MQTT goes over plain TCP")
+    parser.add_argument("--token", help="to be offered among the WebSocket's subprotocols")
     parser.add_argument("--ca", help="certificates to trust; without it there is no TLS")
     parser.add_argument("--username", required=True)
     parser.add_argument("--password", required=True)
@@ -63,7 +64,10 @@ def connected(options: argparse.Namespace, events: queue.Queue) -> mqtt.Client |
         reconnect_on_failure=False,
     )
     if options.path:
-        client.ws_set_options(path=options.path)
+        headers = None
+        if options.token:
+            headers = {"Sec-Websocket-Protocol": f"bearer.{options.token}, mqtt"}
+        client.ws_set_options(path=options.path, headers=headers)
     if options.ca:
         client.tls_set(ca_certs=options.ca, cert_reqs=ssl.CERT_REQUIRED)
     client.username_pw_set(options.username, options.password)
