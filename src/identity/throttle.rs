@@ -29,14 +29,15 @@ use crate::token::hash::{KeyedHash, TokenHash};
 pub struct ThrottleConfig {
     /// How many failures in a row of one account, from one network, delay nothing.
     pub free_failures: u32,
-    /// How many failures from one network, over all accounts, delay nothing. A success does not
-    /// take them back.
+    /// How many failures from one network, over all accounts, delay nothing, if they come within
+    /// `forget_after`. A success does not take them back; time does, one by one, so that clients
+    /// which share an address and a stale password do not add up forever.
     pub free_failures_per_source: u32,
     /// The delay after the first failure that is not free; each further one doubles it.
     pub base_delay: Span,
     /// The longest delay.
     pub max_delay: Span,
-    /// How long after the last failure all are forgotten.
+    /// How long after its last failure an account's are forgotten.
     pub forget_after: Span,
     /// How many bits of an IPv4 address name a network: 32 counts each address alone.
     pub ipv4_prefix: u8,
@@ -48,7 +49,7 @@ impl Default for ThrottleConfig {
     fn default() -> Self {
         Self {
             free_failures: 10,
-            free_failures_per_source: 100,
+            free_failures_per_source: 300,
             base_delay: Span::seconds(1),
             max_delay: Span::seconds(5 * 60),
             forget_after: Span::seconds(15 * 60),
@@ -96,6 +97,15 @@ impl ThrottleConfig {
                 .saturating_mul(factor)
                 .min(self.max_delay.0),
         )
+    }
+
+    /// How many of a network's failures so much time takes back, and how much of it that uses.
+    fn taken_back(&self, elapsed: Duration) -> (u32, Duration) {
+        let free = self.free_failures_per_source.max(1);
+        let each = (self.forget_after.0 / free).max(Duration::from_millis(1));
+        let count = elapsed.as_millis() / each.as_millis();
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        (count, each.saturating_mul(count))
     }
 
     /// The network that an address belongs to.
@@ -210,7 +220,11 @@ impl Throttle {
         Ok(true)
     }
 
-    fn fail(&self, config: &ThrottleConfig, key: TokenHash, free: u32, now: Instant) -> Failed {
+    fn fail(&self, config: &ThrottleConfig, counted: Counted, now: Instant) -> Failed {
+        let (key, free) = match counted {
+            Counted::Account(key) => (key, config.free_failures),
+            Counted::Source(key) => (key, config.free_failures_per_source),
+        };
         self.make_room(config, now);
         if self.records.len() >= MAX_RECORDS && !self.records.contains_key(&key) {
             return Failed::Free;
@@ -221,11 +235,24 @@ impl Throttle {
             last: now,
             blocked_until: None,
         });
-        if now.saturating_duration_since(record.last) > config.forget_after.0 {
-            record.failures = 0;
+        let elapsed = now.saturating_duration_since(record.last);
+        match counted {
+            Counted::Account(_) => {
+                if elapsed > config.forget_after.0 {
+                    record.failures = 0;
+                }
+                record.last = now;
+            }
+            Counted::Source(_) => {
+                let (count, used) = config.taken_back(elapsed);
+                record.failures = record.failures.saturating_sub(count);
+                record.last = match record.failures {
+                    0 => now,
+                    _ => record.last.checked_add(used).unwrap_or(now),
+                };
+            }
         }
         record.failures = record.failures.saturating_add(1);
-        record.last = now;
         let delay = config.delay(record.failures, free);
         record.blocked_until = delay.and_then(|delay| now.checked_add(delay));
         match record.failures.checked_sub(free) {
@@ -252,6 +279,13 @@ impl Throttle {
             record.in_flight > 0 || since <= config.forget_after.0
         });
     }
+}
+
+/// Whose failures are counted.
+#[derive(Clone, Copy)]
+enum Counted {
+    Account(TokenHash),
+    Source(TokenHash),
 }
 
 enum Failed {
@@ -281,15 +315,14 @@ impl Attempted<'_> {
     /// It failed.
     pub fn failed(self, now: Instant) {
         let (throttle, config) = (self.throttle, self.config);
-        let free = config.free_failures_per_source;
-        let mut outcomes = vec![throttle.fail(config, self.source, free, now)];
-        if let Some(key) = self.account {
-            outcomes.push(throttle.fail(config, key, config.free_failures, now));
+        let account = self.account.map(Counted::Account);
+        let counted = [Some(Counted::Source(self.source)), account];
+        let mut is_first = false;
+        for counted in counted.into_iter().flatten() {
+            let outcome = throttle.fail(config, counted, now);
+            is_first |= matches!(outcome, Failed::FirstDelayed);
         }
-        if outcomes
-            .iter()
-            .any(|outcome| matches!(outcome, Failed::FirstDelayed))
-        {
+        if is_first {
             // Not the account's name: people type passwords there.
             tracing::warn!(
                 client.address = %self.client,

@@ -6,6 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
+use tollgate::identity::throttle::{Throttle, ThrottleConfig};
+
 use crate::support::client::{Response, read_response};
 use crate::support::gate::{Builder, Gate, users};
 use crate::support::upstream::Upstream;
@@ -121,6 +123,37 @@ fn a_network_that_fails_with_many_accounts_is_delayed_as_a_whole() {
     }
     assert_eq!(log_in(&gate, HERE, "root", "memphis").status, 429);
     assert_eq!(log_in(&gate, ELSEWHERE, "root", "memphis").status, 200);
+}
+
+#[test]
+fn time_takes_a_networks_failures_back_one_by_one() {
+    let config = ThrottleConfig {
+        free_failures_per_source: 10,
+        ..ThrottleConfig::default()
+    };
+    let throttle = Throttle::new().unwrap();
+    let mut now = std::time::Instant::now();
+    // One failure each 90 seconds, as 10 in 15 minutes: for hours they delay nobody.
+    for count in 0..500 {
+        let account = format!("user-{count}");
+        let attempt = throttle.admit(&config, Some(&account), HERE.into(), now);
+        attempt.unwrap_or_else(|_| panic!("{count}")).failed(now);
+        now += std::time::Duration::from_secs(90);
+    }
+    // Twice as many do.
+    let delayed = (0..60).find(|count| {
+        let account = format!("other-{count}");
+        now += std::time::Duration::from_secs(45);
+        match throttle.admit(&config, Some(&account), HERE.into(), now) {
+            Ok(attempt) => attempt.failed(now),
+            Err(_) => return true,
+        }
+        throttle.admit(&config, None, HERE.into(), now).is_err()
+    });
+    assert!(
+        delayed.is_some_and(|count| (10..30).contains(&count)),
+        "{delayed:?}"
+    );
 }
 
 #[test]
