@@ -61,9 +61,14 @@ impl Snapshot {
             .iter()
             .filter_map(|(name, upstream)| upstream.build(name, files, problems).map(Arc::new));
         let upstreams: Vec<_> = upstreams.collect();
-        let names: Vec<_> = config.upstreams.keys().map(String::as_str).collect();
         let can_seal = config.tokens.seal_key_file.is_some();
-        let providers = Providers::build(&config.identity, &names, can_seal, files, problems);
+        let providers = Providers::build(
+            &config.identity,
+            &config.upstreams,
+            can_seal,
+            files,
+            problems,
+        );
         if config.identity.is_empty() && !config.login.is_empty() {
             problems.add(
                 "identity",

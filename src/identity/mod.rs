@@ -5,7 +5,7 @@ pub mod throttle;
 pub mod upstream_probe;
 pub mod users_file;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -20,6 +20,7 @@ use crate::config::problem::Problems;
 use crate::config::secret::Secret;
 use crate::refusal::{Reason, Refusal};
 use crate::token::seal::UpstreamLogin;
+use crate::upstream::UpstreamConfig;
 use crate::upstream::connect::Upstream;
 use hashing::HashingPool;
 use upstream_probe::{UpstreamProbe, UpstreamProbeConfig};
@@ -153,7 +154,7 @@ impl Providers {
     #[must_use]
     pub fn build(
         configs: &[IdentityConfig],
-        upstreams: &[&str],
+        upstreams: &BTreeMap<String, UpstreamConfig>,
         can_seal: bool,
         files: &Files,
         problems: &mut Problems,

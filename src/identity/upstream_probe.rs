@@ -1,5 +1,6 @@
 //! The upstream itself is asked with the given credentials: who may enter there may enter here.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use http::header::{AUTHORIZATION, HOST, LOCATION};
@@ -16,6 +17,7 @@ use crate::config::problem::Problems;
 use crate::config::secret::Secret;
 use crate::refusal::{Reason, Refusal};
 use crate::token::seal::UpstreamLogin;
+use crate::upstream::UpstreamConfig;
 use crate::upstream::body::{RequestBody, ResponseBody, Upload};
 use crate::upstream::credential::basic;
 
@@ -45,13 +47,21 @@ impl UpstreamProbeConfig {
     pub(super) fn build(
         &self,
         at: &str,
-        upstreams: &[&str],
+        upstreams: &BTreeMap<String, UpstreamConfig>,
         problems: &mut Problems,
     ) -> Option<UpstreamProbe> {
         let at = format!("{at}.upstream_probe");
-        let upstream = upstreams.iter().position(|name| *name == self.upstream);
+        let upstream = upstreams.keys().position(|name| *name == self.upstream);
         if upstream.is_none() {
             let text = format_args!("there is no upstream `{}`", self.upstream);
+            problems.add(format_args!("{at}.upstream"), text);
+        }
+        let exposed = upstreams
+            .get(&self.upstream)
+            .and_then(UpstreamConfig::exposed_endpoint);
+        if let Some(endpoint) = exposed {
+            let text = UpstreamConfig::exposure(&self.upstream, endpoint);
+            let text = format_args!("users' passwords {text}");
             problems.add(format_args!("{at}.upstream"), text);
         }
         let target = PathAndQuery::try_from(self.path.as_str()).ok();

@@ -1,5 +1,6 @@
 //! Which requests may pass, to where, and what do they need for it?
 
+mod danger;
 pub mod path;
 mod places;
 pub mod policy;
@@ -48,6 +49,10 @@ pub struct RouteConfig {
     /// Danger: lets everyone pass without a token.
     #[serde(default)]
     pub public: bool,
+    /// Danger: a public route may begin with `*` or `**`, so that what the upstream learns to
+    /// serve later is public too.
+    #[serde(default)]
+    pub danger_unanchored: bool,
     /// What a token must have.
     #[serde(default)]
     pub require: RequireConfig,
@@ -204,6 +209,7 @@ impl RouteConfig {
                 "must be a name without port, or `*.` and a name",
             );
         }
+        self.check_dangers(at, around.upstreams, problems);
         let credential = self
             .credential
             .build(&format!("{at}.credential"), around, problems)?;

@@ -25,6 +25,10 @@ pub struct KeyConfig {
     /// the end of the file is not part of it.
     #[serde(default)]
     pub secret_file: Option<PathBuf>,
+    /// Danger: takes a secret of fewer than 32 bytes, for services that share one. Whoever has one
+    /// token can then search for the secret offline, and with it make any token.
+    #[serde(default)]
+    pub danger_short_secret: bool,
     /// For the others: a PEM file with the private key (PKCS #8), to sign and to verify.
     #[serde(default)]
     pub private_key_file: Option<PathBuf>,
@@ -236,10 +240,14 @@ impl KeyConfig {
         let at = format!("{at}.secret_file");
         let secret = problems.take(&at, files.read_secret(path))?;
         let length = secret.expose().len();
-        if length < MIN_SECRET {
+        if length == 0 {
+            problems.add(&at, "the file is empty: everyone could make tokens");
+            return None;
+        }
+        if length < MIN_SECRET && !self.danger_short_secret {
             problems.add(
                 &at,
-                format_args!("the secret has {length} bytes; at least {MIN_SECRET} are needed"),
+                format_args!("the secret has {length} bytes; at least {MIN_SECRET} are needed, or it can be found from any one token: write a longer one, or say `danger_short_secret: true` on the key"),
             );
             return None;
         }

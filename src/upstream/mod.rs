@@ -34,6 +34,10 @@ pub struct UpstreamConfig {
     /// public ones that Mozilla trusts.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
+    /// Danger: credentials may go over plain `http://` to another machine, where everyone on the
+    /// way can read them.
+    #[serde(default)]
+    pub danger_plaintext: bool,
     /// How long connecting may take, TLS included.
     #[serde(default = "default_connect_timeout")]
     pub connect_timeout: Span,
@@ -93,6 +97,28 @@ pub(crate) struct Endpoint {
 }
 
 impl UpstreamConfig {
+    /// The first endpoint to which credentials would go readable for other machines, unless that
+    /// is meant.
+    #[must_use]
+    pub fn exposed_endpoint(&self) -> Option<&str> {
+        let is_exposed = |url: &&str| {
+            Endpoint::parse(url)
+                .is_ok_and(|endpoint| endpoint.tls_name.is_none() && !endpoint.is_loopback())
+        };
+        let mut endpoints = self.endpoints.iter().map(|url| url.0.as_str());
+        endpoints
+            .find(is_exposed)
+            .filter(|_| !self.danger_plaintext)
+    }
+
+    /// Says what is wrong with credentials for an [exposed endpoint](Self::exposed_endpoint).
+    #[must_use]
+    pub fn exposure(name: &str, endpoint: &str) -> String {
+        format!(
+            "would go to {endpoint} in clear, for everyone on the way to read: use an https:// endpoint or one on loopback, or say `danger_plaintext: true` on the upstream `{name}`"
+        )
+    }
+
     /// Reads what it needs; notes every problem.
     #[must_use]
     pub fn build(
@@ -163,6 +189,14 @@ impl UpstreamConfig {
 }
 
 impl Endpoint {
+    /// Whether only this machine is asked; of names, only `localhost` is known to mean that.
+    fn is_loopback(&self) -> bool {
+        match self.address {
+            Some(address) => address.ip().to_canonical().is_loopback(),
+            None => self.host.eq_ignore_ascii_case("localhost"),
+        }
+    }
+
     /// Host and port, as in a `Host` header.
     fn authority(&self) -> String {
         match self.address {

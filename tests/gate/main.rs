@@ -19,6 +19,7 @@ mod commands;
 mod config;
 mod credentials;
 mod cross_origin;
+mod dangers;
 mod datarhei;
 mod emnify;
 mod explain;

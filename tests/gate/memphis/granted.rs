@@ -213,7 +213,7 @@ fn a_dialect_that_is_off_leaves_its_paths_to_the_routes() {
     let upstream = Upstream::start();
     let gate = Builder::standard(
         upstream.address,
-        "  - { path: '/**', upstream: app, public: true }",
+        "  - { path: '/**', upstream: app, public: true, danger_unanchored: true }",
     )
     .edit("login: [ { dialect: memphis } ]", "login: []")
     .start();
