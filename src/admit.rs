@@ -8,12 +8,13 @@ use http::request;
 use crate::clock;
 use crate::credential::{self, Credential};
 use crate::endpoint;
-use crate::gate::{Gate, Peer};
+use crate::gate::Gate;
 use crate::refusal::{Reason, Refusal};
 use crate::route::Route;
 use crate::route::path::CanonicalPath;
 use crate::route::policy::{self, Permit, Policy};
 use crate::rules::Rules;
+use crate::server::peer::Peer;
 use crate::token::TokenType;
 use crate::token::cache::Circumstances;
 use crate::token::hash::TokenHash;
@@ -23,7 +24,7 @@ use crate::walk::Walk;
 /// What is asked for, by whom.
 #[derive(Clone, Copy)]
 pub(crate) struct Asked<'a> {
-    pub(crate) peer: Peer,
+    pub(crate) peer: &'a Peer,
     pub(crate) route: &'a Route,
     pub(crate) authority: &'a str,
     pub(crate) path: &'a CanonicalPath<'a>,

@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -27,6 +26,7 @@ use crate::route::policy::Permit;
 use crate::rules::Rules;
 use crate::server::LimitsConfig;
 use crate::server::guard::ConnectionGuard;
+use crate::server::peer::Peer;
 use crate::snapshot::Shared;
 use crate::telemetry::exchange::Exchange;
 use crate::telemetry::handles::{CacheMetrics, UpstreamFault};
@@ -46,15 +46,6 @@ pub struct Gate {
     pub(crate) front: RefCell<Front>,
     metrics: Metrics,
     pub(crate) cache_metrics: CacheMetrics,
-}
-
-/// Who is connected, and over what.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer {
-    /// The address.
-    pub address: IpAddr,
-    /// `http` or `https`.
-    pub scheme: &'static str,
 }
 
 impl Gate {
@@ -111,6 +102,7 @@ impl Gate {
     ) -> Result<Response<GateBody>, Infallible> {
         let rules = self.rules();
         let (head, body) = request.into_parts();
+        let peer = peer.behind_proxies(&head.headers);
         let exchange = Exchange::start(
             head.method.clone(),
             head.uri.clone(),
@@ -126,7 +118,7 @@ impl Gate {
             login_page: None,
         };
         let upload = Upload::new(Some(body), walk.exchange.started());
-        let outcome = self.walk(&rules, &mut walk, peer, head, &upload).await;
+        let outcome = self.walk(&rules, &mut walk, &peer, head, &upload).await;
         Ok(walk.end(outcome, &rules, Kept { upload, connection }, &self.shared))
     }
 
@@ -135,7 +127,7 @@ impl Gate {
         &self,
         rules: &Rules,
         walk: &mut Walk,
-        peer: Peer,
+        peer: &Peer,
         head: request::Parts,
         upload: &Rc<Upload>,
     ) -> Result<Answer, Refusal> {
@@ -192,7 +184,7 @@ impl Gate {
     pub(crate) fn surroundings<'a>(
         &'a self,
         rules: &'a Rules,
-        peer: Peer,
+        peer: &Peer,
         authority: &str,
     ) -> endpoint::Surroundings<'a> {
         endpoint::Surroundings {

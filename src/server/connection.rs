@@ -17,14 +17,16 @@ use super::LimitsConfig;
 use super::drain::WorkerDrain;
 use super::guard::ConnectionGuard;
 use super::listener::{Accepted, Listener};
+use super::peer::{Entrance, Peer};
 use super::tls::Tls;
-use crate::gate::{Gate, Peer};
+use crate::gate::Gate;
 use crate::stream::Stream;
 
 /// Serves a connection until it ends or is drained.
 pub(super) async fn serve(
     gate: Rc<Gate>,
     listener: Arc<Listener>,
+    entrance: Rc<Entrance>,
     (tcp, peer, permit): Accepted,
     drain: WorkerDrain,
 ) {
@@ -43,6 +45,7 @@ pub(super) async fn serve(
     let peer = Peer {
         address: peer.ip().to_canonical(),
         scheme: listener.scheme(),
+        entrance,
     };
     match protocol {
         Protocol::Http1 => serve_http1(gate, peer, stream, &limits, guard, drain).await,
@@ -102,7 +105,8 @@ async fn serve_http1(
     guard: ConnectionGuard,
     drain: WorkerDrain,
 ) {
-    let service = service_fn(|request| Rc::clone(&gate).handle(peer, guard.request(), request));
+    let service =
+        service_fn(|request| Rc::clone(&gate).handle(peer.clone(), guard.request(), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout.0)
@@ -129,7 +133,8 @@ async fn serve_http2(
     guard: ConnectionGuard,
     drain: WorkerDrain,
 ) {
-    let service = service_fn(|request| Rc::clone(&gate).handle(peer, guard.request(), request));
+    let service =
+        service_fn(|request| Rc::clone(&gate).handle(peer.clone(), guard.request(), request));
     let connection = http2::Builder::new(Local)
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams)

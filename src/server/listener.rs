@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use super::ListenerConfig;
 use super::connection::serve;
 use super::drain::WorkerDrain;
+use super::peer::{Entrance, TrustedProxies};
 use super::tls::Tls;
 use crate::config::files::Files;
 use crate::config::problem::Problems;
@@ -30,6 +31,7 @@ pub struct Listener {
     pub name: String,
     /// Certificates; without them it speaks plain HTTP.
     pub tls: Option<Tls>,
+    proxies: TrustedProxies,
     /// Keeps the port; it never listens.
     _first: Socket,
 }
@@ -40,9 +42,16 @@ pub struct Unbound {
     address: SocketAddr,
     name: String,
     tls: Option<Tls>,
+    proxies: TrustedProxies,
 }
 
 impl ListenerConfig {
+    /// The name in metrics, and for login entries.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.name.as_ref().unwrap_or(&self.address.0)
+    }
+
     /// Reads what it needs; notes every problem.
     #[must_use]
     pub fn build(&self, at: &str, files: &Files, problems: &mut Problems) -> Option<Unbound> {
@@ -56,6 +65,12 @@ impl ListenerConfig {
             .tls
             .as_ref()
             .map(|tls| tls.build(&format!("{at}.tls"), files, problems));
+        let proxies = TrustedProxies::build(
+            &self.trusted_proxies,
+            self.danger_trust_everyone,
+            at,
+            problems,
+        );
         let address = address?;
         if tls.is_none() && !address.ip().is_loopback() && !self.danger_plaintext {
             problems.add(at, "would speak plain HTTP to other machines: give it `tls`, a loopback address, or `danger_plaintext: true`");
@@ -66,8 +81,9 @@ impl ListenerConfig {
         };
         Some(Unbound {
             address,
-            name: self.name.as_ref().unwrap_or(text).clone(),
+            name: self.name().to_owned(),
             tls,
+            proxies,
         })
     }
 }
@@ -78,7 +94,12 @@ impl Unbound {
     /// # Errors
     /// The operating system's, with the address.
     pub fn bind(self) -> Result<Listener, BindError> {
-        let Self { address, name, tls } = self;
+        let Self {
+            address,
+            name,
+            tls,
+            proxies,
+        } = self;
         let bound = bind(address).and_then(|first| {
             let address = first.local_addr()?.as_socket();
             Ok((
@@ -91,6 +112,7 @@ impl Unbound {
             address,
             name,
             tls,
+            proxies,
             _first: first,
         })
     }
@@ -156,9 +178,14 @@ pub(super) async fn accept(
             return;
         }
     };
+    let entrance = Rc::new(Entrance {
+        listener: listener.name.clone(),
+        proxies: listener.proxies.clone(),
+    });
     let serve = |accepted| {
         let (gate, listener) = (Rc::clone(&gate), Arc::clone(&listener));
-        spawn_local(serve(gate, listener, accepted, drain.clone()));
+        let entrance = Rc::clone(&entrance);
+        spawn_local(serve(gate, listener, entrance, accepted, drain.clone()));
     };
     let mut begun = std::pin::pin!(drain.begun());
     let mut pause = FIRST_PAUSE;

@@ -7,6 +7,7 @@ pub mod connection;
 pub mod drain;
 pub mod guard;
 pub mod listener;
+pub mod peer;
 pub mod tls;
 
 use std::io;
@@ -49,6 +50,15 @@ pub struct ListenerConfig {
     /// can then be read on the way, unless something in front terminates TLS.
     #[serde(default)]
     pub danger_plaintext: bool,
+    /// Networks of proxies in front, such as `10.1.0.0/16`. Only if one of them is connected are
+    /// `X-Forwarded-For` and `X-Forwarded-Proto` believed; the client is then the last address
+    /// that is not one of theirs. Default: none.
+    #[serde(default)]
+    pub trusted_proxies: Vec<String>,
+    /// Danger: `trusted_proxies` may hold nearly every address, so that whoever connects can
+    /// pass for any client.
+    #[serde(default)]
+    pub danger_trust_everyone: bool,
 }
 
 /// Bounds on what clients may take.

@@ -117,6 +117,8 @@ plain text for the world  | LISTENER            | listeners: [ { address: "0.0.0
 the same over IPv6        | LISTENER            | listeners: [ { address: "[::]:0" } ]      | listeners[0] | danger_plaintext
 no listener               | LISTENER            | listeners: []                             | listeners
 no address                | LISTENER            | listeners: [ { address: localhost } ]     | listeners[0].address | `localhost`
+a network that is none    | LISTENER            | listeners: [ { address: "127.0.0.1:0", trusted_proxies: [ 10.0.0.0/33 ] } ] | listeners[0].trusted_proxies[0] | `10.0.0.0/33`
+a proxy by name           | LISTENER            | listeners: [ { address: "127.0.0.1:0", trusted_proxies: [ proxy.example ] } ] | listeners[0].trusted_proxies[0] | `proxy.example`
 another certificate's key | LISTENER            | listeners: [ { address: "127.0.0.1:0", tls: { certificate: a.crt, private_key: b.key } } ] | listeners[0].tls.private_key
 a missing certificate     | LISTENER            | listeners: [ { address: "127.0.0.1:0", tls: { certificate: nowhere, private_key: b.key } } ] | listeners[0].tls.certificate | nowhere
 a key as certificate      | LISTENER            | listeners: [ { address: "127.0.0.1:0", tls: { certificate: b.key, private_key: b.key } } ] | listeners[0].tls.certificate

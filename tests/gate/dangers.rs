@@ -28,8 +28,15 @@ Basic to an address   | "http://127.0.0.1:9" ] | "http://192.0.2.1:80" ] OVERRID
 Basic to every address | "http://127.0.0.1:9" ] | "http://0.0.0.0:80" ] OVERRIDE | , danger_plaintext: true | routes[0].credential: | http://0.0.0.0:80
 Basic over IPv6       | "http://127.0.0.1:9" ] | "http://[2001:db8::1]:80" ] OVERRIDE | , danger_plaintext: true | routes[0].credential: | http://[2001:db8::1]:80
 Basic to the second   | "http://127.0.0.1:9" ] | "http://127.0.0.1:9", "http://b.example" ] OVERRIDE | , danger_plaintext: true | routes[0].credential: | http://b.example
+everyone's headers     | LISTENER } | LISTENER, trusted_proxies: [ 10.0.0.0/8, 0.0.0.0/0 ] OVERRIDE } | , danger_trust_everyone: true | listeners[0].trusted_proxies[1]: | `0.0.0.0/0`
+everyone's in halves   | LISTENER } | LISTENER, trusted_proxies: [ 0.0.0.0/1, 128.0.0.0/1 ] OVERRIDE } | , danger_trust_everyone: true | listeners[0].trusted_proxies[0]: | listeners[0].trusted_proxies[1]:
+everyone's in quarters | LISTENER } | LISTENER, trusted_proxies: [ 64.0.0.0/7 ] OVERRIDE } | , danger_trust_everyone: true | listeners[0].trusted_proxies[0]:
+everyone's over IPv6   | LISTENER } | LISTENER, trusted_proxies: [ "::/0" ] OVERRIDE } | , danger_trust_everyone: true | listeners[0].trusted_proxies[0]: | `::/0`
+half of IPv6           | LISTENER } | LISTENER, trusted_proxies: [ "2000::/15" ] OVERRIDE } | , danger_trust_everyone: true | listeners[0].trusted_proxies[0]:
+everyone's, mapped     | LISTENER } | LISTENER, trusted_proxies: [ "::ffff:0:0/96" ] OVERRIDE } | , danger_trust_everyone: true | listeners[0].trusted_proxies[0]:
 "#;
 
+const LISTENER: &str = "listeners: [ { address: \"127.0.0.1:0\"";
 const BASIC: &str = "credential: { basic: { username: gate, password_file: upstream-password } }";
 
 fn standard() -> Builder {
@@ -60,16 +67,18 @@ fn assert_refused(case: &str, builder: &Builder, parts: &[&str]) {
 #[test]
 fn a_danger_is_refused_by_the_name_of_its_override_and_passes_with_it() {
     for row in rows(DANGERS) {
-        let (case, from, to, meant) = (row[0], row[1], row[2], row[3].replace("\\n", "\n"));
-        let refused = standard().edit(from, &to.replace(" OVERRIDE", ""));
+        let [from, to, meant] = [row[1], row[2], row[3]]
+            .map(|cell| cell.replace("\\n", "\n").replace("LISTENER", LISTENER));
+        let case = row[0];
+        let refused = standard().edit(&from, &to.replace(" OVERRIDE", ""));
         let name = meant.trim_matches([',', ' ', '\n']);
         let mut parts = row[4..].to_vec();
         parts.push(name);
         assert_refused(case, &refused, &parts);
-        let allowed = standard().edit(from, &to.replace(" OVERRIDE", &meant));
+        let allowed = standard().edit(&from, &to.replace(" OVERRIDE", &meant));
         assert_eq!(check(&allowed), (Some(0), String::new()), "{case}");
         let unmeant = meant.replace("true", "false");
-        let unmeant = standard().edit(from, &to.replace(" OVERRIDE", &unmeant));
+        let unmeant = standard().edit(&from, &to.replace(" OVERRIDE", &unmeant));
         assert_eq!(check(&unmeant).0, Some(2), "{case}");
     }
 }

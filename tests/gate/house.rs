@@ -13,8 +13,8 @@ demo      | cli clock config identity telemetry
 admin     | config server snapshot store telemetry token
 server    | clock config gate refusal snapshot stream telemetry token
 
-gate      | admit answer authority body clock cors dialect endpoint identity refusal route rules server::LimitsConfig server::guard snapshot telemetry token upstream walk
-admit     | clock credential endpoint gate refusal route rules token walk
+gate      | admit answer authority body clock cors dialect endpoint identity refusal route rules server::LimitsConfig server::guard server::peer snapshot telemetry token upstream walk
+admit     | clock credential endpoint gate refusal route rules server::peer token walk
 walk      | answer body cors dialect refusal rules server::guard snapshot telemetry token upstream
 rules     | refusal route snapshot telemetry upstream
 endpoint  | clock config dialect identity refusal snapshot store telemetry token upstream

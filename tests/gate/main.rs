@@ -37,6 +37,7 @@ mod metrics;
 mod oauth2;
 mod path;
 mod policies;
+mod proxies;
 mod refresh;
 mod revocation;
 mod routes;
