@@ -137,7 +137,7 @@ impl Gate {
         let host = host(&authority);
         let path = CanonicalPath::parse(head.uri.path())?;
 
-        if let Some((mount, found)) = snapshot.mounts.find(&host, &head) {
+        if let Some((mount, found)) = snapshot.mounts.find(&peer.entrance.listener, &host, &head) {
             walk.takes(&rules.endpoints, Voice::Endpoint(mount.dialect, found));
             if head.method == Method::OPTIONS && walk.voice.cross_origin() == CrossOrigin::Any {
                 return Ok(Answer::Own(cors::preflight(&head)));

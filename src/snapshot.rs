@@ -17,7 +17,7 @@ use crate::identity::{Principal, Providers};
 use crate::refusal::{Reason, Refusal};
 use crate::route::table::RouteTable;
 use crate::route::{self, Surroundings};
-use crate::server::LimitsConfig;
+use crate::server::{LimitsConfig, ListenerConfig};
 use crate::store::{AnyStore, StoreError};
 use crate::token::Tokens;
 use crate::token::cache::TokenCache;
@@ -95,7 +95,9 @@ impl Snapshot {
         if !(0.0..=1.0).contains(&config.log.access_sample) {
             problems.add("log.access_sample", "must be between 0 and 1");
         }
-        let mounts = Mounts::build(&config.login, &config.tokens.lifetimes(), problems);
+        let listeners: Vec<_> = config.listeners.iter().map(ListenerConfig::name).collect();
+        let lifetimes = config.tokens.lifetimes();
+        let mounts = Mounts::build(&config.login, &listeners, &lifetimes, problems);
         let mut tokens = tokens?;
         tokens.wanted = Wanted::new(routes.claims().cloned().collect());
         let wants_login =

@@ -11,7 +11,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Uri, request};
 use zeroize::Zeroizing;
 
-use super::run::prepare_file;
+use super::run::{Prepared, prepare_file};
 use super::say;
 use super::tools::read_line;
 use crate::authority::{authority, host};
@@ -21,28 +21,44 @@ use crate::refusal::Refusal;
 use crate::route::Route;
 use crate::route::path::CanonicalPath;
 use crate::route::policy::{self, ClaimMatch, Demands, Permit, Policy};
+use crate::server::ListenerConfig;
 use crate::snapshot::Snapshot;
 use crate::token::TokenType;
 use crate::token::verify::{VerifiedToken, verify};
 use crate::upstream::body::{RequestBody, Upload};
 use crate::upstream::translate::{Facts, translate};
 
+/// A request, and the listener that it comes to: the first one unless another is named.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question<'a> {
+    pub(super) method: &'a str,
+    pub(super) url: &'a str,
+    pub(super) token: Option<&'a str>,
+    pub(super) listener: Option<&'a str>,
+}
+
 /// Prints which route a request takes, what it requires, what the token has, and what the upstream
 /// would get.
 ///
 /// # Errors
 /// If the request would be refused, with the status and the reason.
-pub(super) fn explain(
-    file: &Path,
-    method: &str,
-    url: &str,
-    token: Option<&str>,
-) -> anyhow::Result<()> {
-    let snapshot = prepare_file(file)?.snapshot;
-    let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes())
+pub(super) fn explain(file: &Path, question: Question<'_>) -> anyhow::Result<()> {
+    let Prepared {
+        config, snapshot, ..
+    } = prepare_file(file)?;
+    let mut listeners = config.listeners.iter().map(ListenerConfig::name);
+    let listener = match question.listener {
+        None => listeners.next(),
+        Some(wanted) => listeners.find(|name| *name == wanted),
+    };
+    let listener = listener.context("there is no listener of this name")?;
+    let method = Method::from_bytes(question.method.to_ascii_uppercase().as_bytes())
         .context("the method is not one of HTTP")?;
-    let url = url.parse::<Uri>().context("the URL cannot be parsed")?;
-    let token = match token {
+    let url = question
+        .url
+        .parse::<Uri>()
+        .context("the URL cannot be parsed")?;
+    let token = match question.token {
         Some("-") => Some(read_line("a token")?),
         Some(token) => Some(Zeroizing::new(token.to_owned())),
         None => None,
@@ -52,7 +68,7 @@ pub(super) fn explain(
         _ => "https",
     };
     let head = head(&method, &url, token.as_ref().map(|token| token.as_str()))?;
-    match walk(&snapshot, &head, scheme) {
+    match walk(&snapshot, listener, &head, scheme) {
         Ok(()) => Ok(()),
         Err(refusal) => {
             let reason = refusal.reason;
@@ -88,7 +104,12 @@ fn head(method: &Method, url: &Uri, token: Option<&str>) -> anyhow::Result<reque
 }
 
 /// The path of a request, as the gate walks it.
-fn walk(snapshot: &Snapshot, head: &request::Parts, scheme: &'static str) -> Result<(), Refusal> {
+fn walk(
+    snapshot: &Snapshot,
+    listener: &str,
+    head: &request::Parts,
+    scheme: &'static str,
+) -> Result<(), Refusal> {
     let authority = authority(head)?.into_owned();
     let host = host(&authority);
     let path = CanonicalPath::parse(head.uri.path())?;
@@ -96,7 +117,7 @@ fn walk(snapshot: &Snapshot, head: &request::Parts, scheme: &'static str) -> Res
         "request",
         format_args!("{} {scheme}://{authority}{}", head.method, head.uri.path()),
     );
-    if let Some((mount, endpoint)) = snapshot.mounts.find(&host, head) {
+    if let Some((mount, endpoint)) = snapshot.mounts.find(listener, &host, head) {
         let name = mount.dialect.name();
         line(
             "answered",

@@ -60,6 +60,9 @@ enum Command {
         /// The access token; `-` reads it from standard input, where no process list shows it
         #[arg(long, allow_hyphen_values = true)]
         token: Option<String>,
+        /// The name of the listener that it comes to [default: the first]
+        #[arg(long)]
+        listener: Option<String>,
     },
     /// Read a password from standard input and print its hash for a users file
     HashPassword {
@@ -157,7 +160,16 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
             method,
             url,
             token,
-        } => explain::explain(&config.path, &method, &url, token.as_deref()),
+            listener,
+        } => {
+            let question = explain::Question {
+                method: &method,
+                url: &url,
+                token: token.as_deref(),
+                listener: listener.as_deref(),
+            };
+            explain::explain(&config.path, question)
+        }
         Command::HashPassword { algorithm, form } => tools::hash_password(algorithm, form),
         Command::Schema => tools::schema(),
         Command::Token {

@@ -20,6 +20,10 @@ impl Dialect for Basic {
         "basic"
     }
 
+    fn paths(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     fn endpoint(&self, _: &request::Parts, _: &str) -> Option<Endpoint> {
         None
     }

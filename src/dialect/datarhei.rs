@@ -25,6 +25,10 @@ impl Dialect for Datarhei {
         "datarhei"
     }
 
+    fn paths(&self) -> &'static [&'static str] {
+        &["/api", "/api/login", "/api/login/refresh"]
+    }
+
     fn endpoint(&self, head: &request::Parts, path: &str) -> Option<Endpoint> {
         // What its router does not know goes the way of any other path, to 401 or 404.
         match (&head.method, path) {

@@ -33,6 +33,14 @@ impl Dialect for Emnify {
         "emnify"
     }
 
+    fn paths(&self) -> &'static [&'static str] {
+        &[
+            "/api/v1/authenticate",
+            APPLICATIONS,
+            "/api/v1/application_token/*",
+        ]
+    }
+
     fn endpoint(&self, head: &request::Parts, path: &str) -> Option<Endpoint> {
         let id = path.strip_prefix("/api/v1/application_token/");
         match (path, &head.method) {

@@ -23,6 +23,10 @@ impl Dialect for Jmvstream {
         "jmvstream"
     }
 
+    fn paths(&self) -> &'static [&'static str] {
+        &["/v1/authenticate"]
+    }
+
     fn endpoint(&self, head: &request::Parts, path: &str) -> Option<Endpoint> {
         (path == "/v1/authenticate").then(|| post_only(head))
     }

@@ -24,6 +24,10 @@ impl Dialect for Memphis {
         "memphis"
     }
 
+    fn paths(&self) -> &'static [&'static str] {
+        &["/auth/authenticate", "/auth/refreshToken"]
+    }
+
     fn endpoint(&self, head: &request::Parts, path: &str) -> Option<Endpoint> {
         // Its router compares without case.
         let endpoint = if path.eq_ignore_ascii_case("/auth/authenticate") {

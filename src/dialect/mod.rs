@@ -8,6 +8,7 @@ pub mod emnify;
 mod grant;
 pub mod jmvstream;
 pub mod memphis;
+mod mount;
 pub mod oauth2;
 pub mod ticket;
 mod wire;
@@ -21,16 +22,16 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::config::problem::Problems;
 use crate::config::secret::Secret;
 use crate::config::value::Span;
 use crate::refusal::Refusal;
+use crate::token::TokenType;
 use crate::token::issue::TokenPair;
 use crate::token::verify::VerifiedToken;
-use crate::token::{Lifetimes, TokenType};
 pub use grant::{
     ApplicationAnswer, ApplicationCommand, Asked, AskedLifetimes, Asker, Client, Grant,
 };
+pub use mount::{Mount, Mounts};
 
 /// One login that the gate answers itself.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -38,6 +39,9 @@ pub use grant::{
 pub struct LoginConfig {
     /// Which system's clients are spoken to.
     pub dialect: DialectName,
+    /// The name of the only listener that it is on. Default: any.
+    #[serde(default)]
+    pub listener: Option<String>,
     /// The host asked for, without port. Default: any.
     #[serde(default)]
     pub host: Option<String>,
@@ -177,6 +181,10 @@ pub trait Dialect: Debug + Sync {
     /// The name in metrics and logs.
     fn name(&self) -> &'static str;
 
+    /// Every path of [`Dialect::endpoint`], below the mount's prefix; `/*` at the end is for any
+    /// one segment. None if the dialect lives on routes alone.
+    fn paths(&self) -> &'static [&'static str];
+
     /// Whether this path, below the mount's prefix, is the dialect's.
     fn endpoint(&self, head: &request::Parts, path: &str) -> Option<Endpoint>;
 
@@ -239,110 +247,5 @@ pub trait Dialect: Debug + Sync {
     /// Claims that its clients read from their tokens, beyond those that every token has.
     fn claims(&self, _kind: TokenType, _lifetime: Duration) -> Map<String, Value> {
         Map::new()
-    }
-}
-
-/// A dialect where it is mounted.
-#[derive(Debug)]
-pub struct Mount {
-    /// The dialect.
-    pub dialect: &'static dyn Dialect,
-    /// How long its tokens live.
-    pub lifetimes: Lifetimes,
-    /// What stands in front of the dialect's paths.
-    pub prefix: String,
-    host: Option<String>,
-}
-
-/// All mounts.
-#[derive(Debug, Default)]
-pub struct Mounts(Vec<Mount>);
-
-impl Mounts {
-    /// Builds all mounts; notes every problem.
-    #[must_use]
-    pub fn build(configs: &[LoginConfig], defaults: &Lifetimes, problems: &mut Problems) -> Self {
-        let mut mounts = Vec::<Mount>::with_capacity(configs.len());
-        for (index, config) in configs.iter().enumerate() {
-            let at = format!("login[{index}]");
-            if config.dialect == DialectName::Basic {
-                problems.add(
-                    format_args!("{at}.dialect"),
-                    "has no login of its own: give routes a `basic` section instead",
-                );
-            }
-            let mount = config.build(&at, defaults, problems);
-            let clash = mounts.iter().any(|other| {
-                other.dialect.name() == mount.dialect.name()
-                    && (&other.host, &other.prefix) == (&mount.host, &mount.prefix)
-            });
-            if clash {
-                problems.add(
-                    &at,
-                    "the same dialect is mounted on this host and prefix already",
-                );
-            }
-            mounts.push(mount);
-        }
-        Self(mounts)
-    }
-
-    /// How long tokens live at each mount.
-    pub fn lifetimes(&self) -> impl Iterator<Item = &Lifetimes> {
-        self.0.iter().map(|mount| &mount.lifetimes)
-    }
-
-    /// The mount and endpoint that a request is for, if any.
-    #[must_use]
-    pub fn find(&self, host: &str, head: &request::Parts) -> Option<(&Mount, Endpoint)> {
-        let path = head.uri.path();
-        self.0.iter().find_map(|mount| {
-            if mount.host.as_deref().is_some_and(|wanted| wanted != host) {
-                return None;
-            }
-            let endpoint = mount
-                .dialect
-                .endpoint(head, path.strip_prefix(&mount.prefix)?)?;
-            Some((mount, endpoint))
-        })
-    }
-}
-
-impl LoginConfig {
-    fn build(&self, at: &str, defaults: &Lifetimes, problems: &mut Problems) -> Mount {
-        let or = |own: Option<Span>, default: Duration| own.map_or(default, |span| span.0);
-        let usual = self.dialect.dialect().usual_lifetimes();
-        let max_access = or(self.max_access_ttl, defaults.max_access);
-        let max_refresh = or(self.max_refresh_ttl, defaults.max_refresh);
-        let lifetimes = Lifetimes {
-            access: or(
-                self.access_ttl,
-                usual
-                    .access
-                    .map_or(defaults.access, |usual| usual.min(max_access)),
-            ),
-            refresh: or(
-                self.refresh_ttl,
-                usual
-                    .refresh
-                    .map_or(defaults.refresh, |usual| usual.min(max_refresh)),
-            ),
-            max_access,
-            max_refresh,
-        };
-        lifetimes.check(at, problems);
-        let prefix = self.prefix.clone().unwrap_or_default();
-        if !prefix.is_empty() && (!prefix.starts_with('/') || prefix.ends_with('/')) {
-            problems.add(
-                format_args!("{at}.prefix"),
-                "must start with `/` and not end with it",
-            );
-        }
-        Mount {
-            dialect: self.dialect.dialect(),
-            lifetimes,
-            host: self.host.as_ref().map(|host| host.to_ascii_lowercase()),
-            prefix,
-        }
     }
 }

@@ -33,6 +33,10 @@ impl Dialect for Oauth2 {
         "oauth2"
     }
 
+    fn paths(&self) -> &'static [&'static str] {
+        &[TOKEN, REVOKE, INTROSPECT, METADATA, KEYS]
+    }
+
     fn endpoint(&self, head: &request::Parts, path: &str) -> Option<Endpoint> {
         let endpoint = match path {
             TOKEN => Endpoint::Login,

@@ -26,6 +26,10 @@ impl Dialect for Ticket {
         "ticket"
     }
 
+    fn paths(&self) -> &'static [&'static str] {
+        &["/ticket"]
+    }
+
     fn endpoint(&self, head: &request::Parts, path: &str) -> Option<Endpoint> {
         (path == "/ticket").then_some(match head.method {
             Method::POST => Endpoint::Ticket,

@@ -34,6 +34,7 @@ mod lifecycle;
 mod memphis;
 mod messages;
 mod metrics;
+mod mounts;
 mod oauth2;
 mod path;
 mod policies;
