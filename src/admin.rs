@@ -36,7 +36,7 @@ use crate::telemetry::scrape::Registries;
 use crate::token::revocation::Revoked;
 
 /// Where operators and probes connect.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdminConfig {
     /// Address and port. Port 0 picks a free one.

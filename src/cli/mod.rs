@@ -1,6 +1,7 @@
 //! What was asked for on the command line, and with which exit code does it end?
 
 mod explain;
+pub mod reload;
 pub mod run;
 pub mod tools;
 
@@ -29,7 +30,7 @@ const EXIT_CODES: &str = "Exit codes: 0 fine, 1 failed, 2 wrong usage or config.
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve as the config says, until SIGTERM or SIGINT; SIGHUP reads the config again
+    /// Serve as the config says, until SIGTERM or SIGINT; changes of its files are taken live
     Run {
         #[command(flatten)]
         config: ConfigFile,

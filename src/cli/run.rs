@@ -1,7 +1,7 @@
 //! How does a config become a gate that serves, and how does it end?
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, available_parallelism};
 
@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::interval;
 
+use super::reload::{Reloader, Started};
 use super::say;
 use crate::admin::Admin;
 use crate::clock;
@@ -33,7 +34,8 @@ use crate::token::cache::{SWEEP_INTERVAL, TokenCache};
 /// A config in which nothing is wrong, ready to be served.
 #[derive(Debug)]
 pub struct Prepared {
-    config: Config,
+    /// The config itself.
+    pub config: Config,
     /// The rules.
     pub snapshot: Snapshot,
     listeners: Vec<Unbound>,
@@ -110,6 +112,7 @@ pub fn prepare(config: Config, files: &Files, file: &Path) -> Result<Prepared, C
     if config.workers == Some(0) {
         problems.add("workers", "must be at least 1");
     }
+    config.reload.check(&mut problems);
     let admin = config.admin.build(&mut problems);
     match (snapshot, admin) {
         (Some(snapshot), Some(admin)) if problems.is_empty() => Ok(Prepared {
@@ -130,8 +133,11 @@ pub fn prepare(config: Config, files: &Files, file: &Path) -> Result<Prepared, C
 /// # Errors
 /// As [`load::load`] and [`prepare`].
 pub fn prepare_file(file: &Path) -> Result<Prepared, ConfigError> {
-    let (config, files) = load::load(file)?;
-    prepare(config, &files, file)
+    prepare_with(file, &Files::beside(file))
+}
+
+pub(super) fn prepare_with(file: &Path, files: &Files) -> Result<Prepared, ConfigError> {
+    prepare(load::load(file, files)?, files, file)
 }
 
 fn no_random(_: aws_lc_rs::error::Unspecified) -> anyhow::Error {
@@ -143,16 +149,17 @@ fn no_random(_: aws_lc_rs::error::Unspecified) -> anyhow::Error {
 /// # Errors
 /// If the config is wrong, or an address or thread cannot be had.
 pub fn run(file: &Path) -> anyhow::Result<()> {
-    let prepared = prepare_file(file)?;
+    let files = Files::beside(file);
+    let prepared = prepare_with(file, &files)?;
+    let started = Started::new(&prepared.config, files.looks());
     let _logging = start_logging(&prepared.config.log);
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let signals = Signals::catch()?;
         let serving = serve(prepared)?;
+        let reloader = Reloader::start(file, started, Arc::clone(&serving.admin))?;
         serving.announce();
-        serving
-            .until_signalled(signals, Some(file.to_owned()))
-            .await
+        serving.until_signalled(signals, Some(reloader)).await
     })
 }
 
@@ -300,16 +307,17 @@ impl Serving {
         say("ready");
     }
 
-    /// Serves the admin listener and keeps house until SIGTERM or SIGINT; SIGHUP reads `file`
-    /// again. Then drains: no new connection, those that are open end politely or when the grace
-    /// period does, or at once at a second signal. The admin listener answers to the end.
+    /// Serves the admin listener and keeps house until SIGTERM or SIGINT; at SIGHUP `reloader`
+    /// reads the config again. Then drains: no new connection, those that are open end politely or
+    /// when the grace period does, or at once at a second signal. The admin listener answers to
+    /// the end.
     ///
     /// # Errors
     /// If the admin socket cannot be used.
     pub async fn until_signalled(
         self,
         mut signals: Signals,
-        file: Option<PathBuf>,
+        reloader: Option<Reloader>,
     ) -> anyhow::Result<()> {
         let mut ticks = interval(SWEEP_INTERVAL);
         let admin = Arc::clone(&self.admin).serve(self.admin_socket.try_clone()?);
@@ -317,10 +325,11 @@ impl Serving {
         loop {
             tokio::select! {
                 () = signals.stop.next() => break,
-                _ = signals.hang_up.recv() => self.reload(file.as_deref()),
+                _ = signals.hang_up.recv() => reloader.iter().for_each(Reloader::ask),
                 _ = ticks.tick() => self.admin.shared.sweep(clock::unix_now()),
             }
         }
+        drop(reloader);
         tracing::info!("draining");
         self.stop.begin();
         let (ended, end) = oneshot::channel();
@@ -337,21 +346,5 @@ impl Serving {
         }
         admin.abort();
         Ok(())
-    }
-
-    /// Puts the file's rules in force, or keeps the old ones and says why.
-    fn reload(&self, file: Option<&Path>) {
-        let Some(file) = file else { return };
-        match prepare_file(file) {
-            Ok(prepared) => {
-                self.admin.shared.swap(prepared.snapshot);
-                self.admin.metrics.reloaded(true);
-                tracing::info!("the config was read again; listeners, admin and workers stay");
-            }
-            Err(error) => {
-                self.admin.metrics.reloaded(false);
-                tracing::error!(%error, "the new config was refused; the old one goes on");
-            }
-        }
     }
 }

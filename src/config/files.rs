@@ -1,9 +1,12 @@
-//! Where do the bytes of a configured file come from, and what is said when they do not come?
+//! Where do the bytes of a configured file come from, and what is said when they do not come? Are
+//! they still the same?
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use zeroize::Zeroizing;
 
 use crate::config::secret::Secret;
@@ -16,15 +19,17 @@ const MAX_FILE: u64 = 16 * 1024 * 1024;
 pub struct Files {
     base: PathBuf,
     memory: Option<BTreeMap<PathBuf, Vec<u8>>>,
+    /// One for each path that was read from disk.
+    looks: RefCell<BTreeMap<PathBuf, Look>>,
 }
 
 impl Files {
-    /// Files on disk; relative paths start at `base`, the config file's folder.
+    /// Files on disk; relative paths start at the config file's folder.
     #[must_use]
-    pub fn below(base: impl Into<PathBuf>) -> Self {
+    pub fn beside(config: &Path) -> Self {
         Self {
-            base: base.into(),
-            memory: None,
+            base: config.parent().map_or_else(PathBuf::new, Path::to_path_buf),
+            ..Self::default()
         }
     }
 
@@ -36,8 +41,8 @@ impl Files {
             .map(|(path, bytes)| (path.into(), bytes))
             .collect();
         Self {
-            base: PathBuf::new(),
             memory: Some(memory),
+            ..Self::default()
         }
     }
 
@@ -52,7 +57,11 @@ impl Files {
                 .get(path)
                 .cloned()
                 .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound)),
-            None => read_bounded(&full),
+            None => {
+                let outcome = read_bounded(&full);
+                self.note(path, Look::at(&outcome));
+                outcome
+            }
         };
         outcome.map_err(|source| FileError { path: full, source })
     }
@@ -77,6 +86,79 @@ impl Files {
         let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         Ok(Secret::new(line.to_vec()))
+    }
+
+    /// What was found on disk so far.
+    #[must_use]
+    pub fn looks(&self) -> Looks {
+        Looks {
+            base: self.base.clone(),
+            looks: self.looks.borrow().clone(),
+        }
+    }
+
+    fn note(&self, path: &Path, found: Look) {
+        let mut looks = self.looks.borrow_mut();
+        let look = match looks.get(path) {
+            Some(before) if *before != found => Look::Torn,
+            _ => found,
+        };
+        looks.insert(path.to_owned(), look);
+    }
+}
+
+/// What was found at each path at some time, by hashes: nothing of the content is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Looks {
+    base: PathBuf,
+    looks: BTreeMap<PathBuf, Look>,
+}
+
+impl Looks {
+    /// What is found at the same paths now.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let look = |path: &PathBuf| {
+            let outcome = read_bounded(&self.base.join(path)).map(Zeroizing::new);
+            (path.clone(), Look::at(&outcome))
+        };
+        Self {
+            base: self.base.clone(),
+            looks: self.looks.keys().map(look).collect(),
+        }
+    }
+
+    /// Whether the same was found at this path.
+    #[must_use]
+    pub fn agree_on(&self, path: &Path, other: &Self) -> bool {
+        self.looks.get(path) == other.looks.get(path)
+    }
+}
+
+/// What was found at one path.
+#[derive(Clone, PartialEq, Eq)]
+enum Look {
+    /// Content with this SHA-256.
+    Content(Vec<u8>),
+    /// It could not be read.
+    Nothing(io::ErrorKind),
+    /// Not the same twice while one config was read: it has to be read again.
+    Torn,
+}
+
+impl Look {
+    fn at<T: AsRef<[u8]>>(outcome: &io::Result<T>) -> Self {
+        match outcome {
+            Ok(bytes) => Self::Content(digest(&SHA256, bytes.as_ref()).as_ref().to_vec()),
+            Err(error) => Self::Nothing(error.kind()),
+        }
+    }
+}
+
+impl fmt::Debug for Look {
+    /// A short secret could be found from its hash.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[look]")
     }
 }
 

@@ -37,15 +37,13 @@ pub enum ConfigError {
     },
 }
 
-/// Reads the config file and says where the files that it names are to be found.
+/// Reads the config file, of the files [beside](Files::beside) it.
 ///
 /// # Errors
 /// If it cannot be read or does not fit its types.
-pub fn load(file: &Path) -> Result<(Config, Files), ConfigError> {
-    let here = Files::below("");
-    let config = parse(&here.read_text(file)?, file)?;
-    let folder = file.parent().map_or_else(PathBuf::new, Path::to_path_buf);
-    Ok((config, Files::below(folder)))
+pub fn load(file: &Path, files: &Files) -> Result<Config, ConfigError> {
+    let name = file.file_name().map_or(file, Path::new);
+    parse(&files.read_text(name)?, file)
 }
 
 /// Parses YAML; `file` is named in errors.

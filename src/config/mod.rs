@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::admin::AdminConfig;
+use crate::cli::reload::ReloadConfig;
 use crate::dialect::LoginConfig;
 use crate::identity::IdentityConfig;
 use crate::identity::throttle::ThrottleConfig;
@@ -61,6 +62,9 @@ pub struct Config {
     /// What is logged.
     #[serde(default)]
     pub log: LogConfig,
+    /// How changes are noticed while the gate serves.
+    #[serde(default)]
+    pub reload: ReloadConfig,
     /// How the gate goes down.
     #[serde(default)]
     pub drain: DrainConfig,

@@ -34,7 +34,7 @@ use listener::{Listener, accept};
 use tls::TlsConfig;
 
 /// An address that clients connect to.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerConfig {
     /// Address and port, such as `0.0.0.0:8443`. Port 0 picks a free one.
@@ -102,7 +102,7 @@ impl Default for LimitsConfig {
 }
 
 /// How the gate goes down.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DrainConfig {
     /// How long requests under way may take to end after the signal.

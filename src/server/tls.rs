@@ -19,7 +19,7 @@ use crate::config::files::Files;
 use crate::config::problem::Problems;
 
 /// Certificates and versions of a listener.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
     /// A PEM file with the certificate and those that lead to its root. Clients that name no
@@ -36,7 +36,7 @@ pub struct TlsConfig {
 }
 
 /// One more certificate.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateConfig {
     /// A PEM file with the certificate and those that lead to its root.
@@ -74,6 +74,14 @@ struct Certificate {
 }
 
 impl TlsConfig {
+    /// Every file that it names.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let default = [&self.certificate, &self.private_key];
+        let others = self.sni.iter();
+        let others = others.flat_map(|other| [&other.certificate, &other.private_key]);
+        default.into_iter().chain(others).map(PathBuf::as_path)
+    }
+
     /// Reads certificates and keys; notes every problem.
     #[must_use]
     pub fn build(&self, at: &str, files: &Files, problems: &mut Problems) -> Option<Tls> {

@@ -15,7 +15,7 @@ use application::{ApplicationChange, ApplicationToken};
 use memory::MemoryStore;
 
 /// Where the gate keeps what outlives a request.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StoreConfig {
     /// In this process: a restart ends all refresh tokens and forgets what was revoked, and

@@ -33,7 +33,7 @@ use crate::config::value::Size;
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The bounds of the cache of verified tokens.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CacheConfig {
     /// The most tokens that are remembered.

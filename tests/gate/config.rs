@@ -140,6 +140,7 @@ a probe of no path        | users_file: users.yaml | upstream_probe: { upstream:
 a bad prefix              | dialect: memphis    | dialect: memphis, prefix: x/              | login[0].prefix
 the same login twice      | { dialect: memphis } | { dialect: memphis }, { dialect: memphis } | login[1]
 a login's life            | dialect: memphis    | dialect: memphis, access_ttl: 48h         | login[0].access_ttl
+looks without a pause     | interval: 0s        | interval: 10ms                            | reload.interval | 100ms
 a share over one          | workers: 2          | log: { access_sample: 2.0 }               | log.access_sample
 a name that Basic splits  | users.yaml          | users-colon.yaml                          | identity[0].users_file | `:`
 an endpoint's password    | http://127.0.0.1:9  | http://u:hunter2@127.0.0.1:9              | upstreams.app.endpoints[0]

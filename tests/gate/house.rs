@@ -37,7 +37,7 @@ token        | clock config refusal
 store        | clock token::revocation
 telemetry    | clock credential::Location refusal token::verify::VerifiedToken upstream::tunnel::End
 
-config          | admin dialect identity route server store telemetry token upstream
+config          | admin cli::reload::ReloadConfig dialect identity route server store telemetry token upstream
 config/files    | config
 config/load     | config
 config/problem  |

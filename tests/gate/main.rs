@@ -31,6 +31,7 @@ mod identity;
 mod jmvstream;
 mod keys;
 mod lifecycle;
+mod live;
 mod memphis;
 mod messages;
 mod metrics;

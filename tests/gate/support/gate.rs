@@ -70,8 +70,8 @@ impl Builder {
     }
 
     /// A gate with one plaintext listener, the upstream `app` at this address, the user `root`
-    /// with password `memphis` and scope `admin`, HS256 under [`SECRET`], the Memphis login, and
-    /// these routes (YAML list items, indented by two).
+    /// with password `memphis` and scope `admin`, HS256 under [`SECRET`], the Memphis login, no
+    /// reload but by SIGHUP, and these routes (YAML list items, indented by two).
     pub(crate) fn standard(upstream: SocketAddr, routes: &str) -> Self {
         Self::with_extra(upstream, routes, "")
     }
@@ -92,6 +92,7 @@ identity: [ {{ users_file: users.yaml }} ]
 upstreams:
   app: {{ endpoints: [ "http://{upstream}" ], response_timeout: 5s }}
 login: [ {{ dialect: memphis }} ]
+reload: {{ interval: 0s }}
 routes:
 {routes}
 {extra}
@@ -245,9 +246,7 @@ impl Gate {
                     .push_str(&String::from_utf8_lossy(&buffer[..count]));
             }
         });
-        let mut listeners = Vec::new();
-        let mut admin = None;
-        let mut is_ready = false;
+        let (mut listeners, mut admin, mut is_ready) = (Vec::new(), None, false);
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         while !is_ready && stdout.read_line(&mut line).unwrap() > 0 {

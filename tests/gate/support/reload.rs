@@ -22,12 +22,18 @@ pub(crate) fn reload_with(gate: &Gate, config: &str) -> Verdict {
 pub(crate) fn reload(gate: &Gate) -> Verdict {
     let before = verdicts(gate).len();
     gate.signal("HUP");
+    wait_for_verdict(gate, before)
+}
+
+/// Waits for a verdict after so many others.
+pub(crate) fn wait_for_verdict(gate: &Gate, before: usize) -> Verdict {
     wait_for("a verdict on the new config", || {
         verdicts(gate).get(before).copied()
     })
 }
 
-fn verdicts(gate: &Gate) -> Vec<Verdict> {
+/// Every verdict so far.
+pub(crate) fn verdicts(gate: &Gate) -> Vec<Verdict> {
     let log = gate.log();
     let judged = log.lines().filter_map(|line| {
         if line.contains("the config was read again") {
