@@ -172,11 +172,16 @@ fn judge(snapshot: &Snapshot, credential: Credential<'_>) -> Result<VerifiedToke
     Ok(verified)
 }
 
-fn requirements(route: &Route) -> String {
+/// What a route asks for.
+pub(super) fn requirements(route: &Route) -> String {
     let Policy::Token(Demands { require, captures }) = &route.policy else {
         return "nothing: the route is public".to_owned();
     };
-    let mut parts = vec!["a good token".to_owned()];
+    let token = match route.basic {
+        Some(_) => "a good token, or Basic",
+        None => "a good token",
+    };
+    let mut parts = vec![token.to_owned()];
     if !require.scopes.is_empty() {
         parts.push(format!("the scopes {}", require.scopes.join(" ")));
     }

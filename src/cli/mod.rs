@@ -3,6 +3,7 @@
 mod explain;
 pub mod reload;
 pub mod run;
+mod summary;
 pub mod tools;
 
 use std::fmt::Display;

@@ -39,56 +39,8 @@ pub struct Prepared {
     /// The rules.
     pub snapshot: Snapshot,
     listeners: Vec<Unbound>,
-    admin: SocketAddr,
-}
-
-impl Prepared {
-    /// What would be served, one line each.
-    pub(super) fn summary(&self) -> Vec<String> {
-        let Config {
-            listeners,
-            login,
-            identity,
-            upstreams,
-            routes,
-            ..
-        } = &self.config;
-        let mut lines = Vec::new();
-        for listener in listeners {
-            let scheme = if listener.tls.is_some() {
-                "https"
-            } else {
-                "http"
-            };
-            lines.push(format!("listener  {scheme}://{}", listener.address.0));
-        }
-        lines.push(format!("admin     http://{}", self.admin));
-        for login in login {
-            let (host, prefix) = (login.host.as_deref(), login.prefix.as_deref());
-            let place = format!("{}{}", host.unwrap_or("*"), prefix.unwrap_or_default());
-            lines.push(format!(
-                "login     {} at {place}",
-                login.dialect.dialect().name()
-            ));
-        }
-        lines.push(format!("identity  {} provider(s)", identity.len()));
-        for (name, upstream) in upstreams {
-            let endpoints: Vec<_> = upstream
-                .endpoints
-                .iter()
-                .map(|url| url.0.as_str())
-                .collect();
-            lines.push(format!("upstream  {name} at {}", endpoints.join(", ")));
-        }
-        for (config, route) in routes.iter().zip(self.snapshot.routes.all()) {
-            let access = if config.public { "PUBLIC" } else { "token" };
-            lines.push(format!(
-                "route     {} -> {} ({access})",
-                route.name, config.upstream
-            ));
-        }
-        lines
-    }
+    /// Where operators will connect.
+    pub admin: SocketAddr,
 }
 
 /// Checks a config and reads all that it names.

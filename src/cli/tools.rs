@@ -16,11 +16,14 @@ use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use zeroize::Zeroizing;
 
-use super::run::prepare_file;
+use super::run::{prepare_file, prepare_with};
 use super::say;
+use super::summary::summary;
 use crate::admin::RevokeRequest;
 use crate::clock;
 use crate::config::Config;
+use crate::config::files::Files;
+use crate::config::load::load;
 use crate::identity::hashing::{HashAlgorithm, PasswordForm, hash};
 use crate::identity::users_file::sha1_hex;
 use crate::token::TokenType;
@@ -29,9 +32,11 @@ use crate::token::verify::verify;
 
 /// Checks a config file and prints what would be served.
 pub(super) fn check(file: &Path) -> anyhow::Result<()> {
-    let prepared = prepare_file(file)?;
+    let files = Files::beside(file);
+    let prepared = prepare_with(file, &files)?;
+    let tree = load(file, &files)?;
     say(format_args!("{} can be served", file.display()));
-    for line in prepared.summary() {
+    for line in summary(&prepared, &tree) {
         say(line);
     }
     Ok(())

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde_saphyr::Error as YamlError;
 
-use super::Config;
 use super::files::{FileError, Files};
 use super::problem::{Problems, nearest};
 
@@ -37,11 +36,12 @@ pub enum ConfigError {
     },
 }
 
-/// Reads the config file, of the files [beside](Files::beside) it.
+/// Reads the config file, of the files [beside](Files::beside) it, as a [`Config`](super::Config)
+/// or as the tree that it is.
 ///
 /// # Errors
 /// If it cannot be read or does not fit its types.
-pub fn load(file: &Path, files: &Files) -> Result<Config, ConfigError> {
+pub fn load<T: DeserializeOwned>(file: &Path, files: &Files) -> Result<T, ConfigError> {
     let name = file.file_name().map_or(file, Path::new);
     parse(&files.read_text(name)?, file)
 }

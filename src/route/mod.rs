@@ -287,7 +287,9 @@ impl RouteConfig {
         )
     }
 
-    fn default_name(&self) -> String {
+    /// Methods, host and path.
+    #[must_use]
+    pub fn default_name(&self) -> String {
         let mut name = self.methods.join(",");
         if !name.is_empty() {
             name.push(' ');

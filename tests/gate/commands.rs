@@ -256,3 +256,64 @@ fn a_reader_that_has_left_is_no_reason_to_panic() {
         assert!(!told.contains("panicked"), "{arguments:?}: {told}");
     }
 }
+
+#[test]
+fn a_check_tells_where_logins_are_what_routes_require_and_which_dangers_are_meant() {
+    let routes = "
+  - path: /api/{sub}/**
+    host: A.Example
+    methods: [ GET, PUT ]
+    name: own
+    upstream: app
+    require:
+      scopes: [ read, write ]
+      groups: [ ops, devices ]
+      claims: { tenant: { equals: acme }, line: { one_of: [ a, b ] }, zone: { prefix: eu- } }
+  - { path: /plain/**, upstream: app }
+  - { path: /basic/**, upstream: app, basic: {} }
+  - { path: '/**', upstream: danger_zone, public: true, danger_unanchored: true }
+";
+    let address = Upstream::start().address;
+    let builder = Builder::standard(address, routes)
+        .line("listeners:", "listeners: [ { address: \"127.0.0.1:0\" }, { address: \"0.0.0.0:0\", name: outside, danger_plaintext: true, trusted_proxies: [ 10.0.0.0/8 ], danger_trust_everyone: false } ]")
+        .edit("login: [ { dialect: memphis } ]", "login: [ { dialect: memphis }, { dialect: jmvstream, listener: outside, host: b.example, prefix: /x } ]")
+        .edit("upstreams:", "upstreams:\n  danger_zone: { endpoints: [ \"http://192.0.2.1:80\" ], danger_plaintext: true }")
+        .edit("interval: 0s", "interval: 2s")
+        .edit("secret_file: k1", "secret_file: short, danger_short_secret: true")
+        .file("short", "short");
+    let told = stdout(&builder.run_to_end(&["check"]));
+    let lines: Vec<_> = told.lines().collect();
+    let upstream = format!("upstream  app at http://{address}");
+    for line in [
+        "listener  http://127.0.0.1:0",
+        "listener  http://0.0.0.0:0 called outside behind 10.0.0.0/8",
+        "admin     http://127.0.0.1:0",
+        "login     memphis at /auth/authenticate, /auth/refreshToken",
+        "login     jmvstream on outside at b.example/x/v1/authenticate",
+        &upstream,
+        "route     own: GET,PUT A.Example/api/{sub}/** -> app: a good token; the scopes read write; one of the groups ops, devices; the claim line one of a, b; the claim tenant equal to acme; the claim zone beginning with eu-; segment 2 of the path a value of sub",
+        "route     /plain/** -> app: a good token",
+        "route     /basic/** -> app: a good token, or Basic",
+        "route     /** -> danger_zone: PUBLIC",
+        "reload    of changed files, looked at every 2s",
+        "DANGER    listeners[1].danger_plaintext",
+        "DANGER    tokens.keys[0].danger_short_secret",
+        "DANGER    upstreams.danger_zone.danger_plaintext",
+        "DANGER    routes[3].danger_unanchored",
+    ] {
+        assert!(lines.contains(&line), "no `{line}` in:\n{told}");
+    }
+    assert_eq!(told.matches("DANGER").count(), 4, "{told}");
+    // However the file may write what is true.
+    for way in ["yes", "on", "y", "TRUE"] {
+        let builder = Builder::standard(address, routes)
+            .edit(
+                "danger_unanchored: true",
+                &format!("danger_unanchored: {way}"),
+            )
+            .edit("upstream: danger_zone", "upstream: app");
+        let output = builder.run_to_end(&["check"]);
+        let is_told = stdout(&output).contains("routes[3].danger_unanchored");
+        assert_eq!(is_told, output.status.success(), "{way}");
+    }
+}

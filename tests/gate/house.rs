@@ -9,6 +9,7 @@ const DEPENDENCIES: &str = "
 main      | cli
 lib       |
 cli       | admin authority clock config credential demo identity refusal route server snapshot store telemetry token upstream
+cli/summary | dialect::LoginConfig route server::ListenerConfig
 demo      | cli clock config identity telemetry
 admin     | config server snapshot store telemetry token
 server    | clock config gate refusal snapshot stream telemetry token
