@@ -10,9 +10,9 @@ use crate::credential::{self, Credential};
 use crate::endpoint;
 use crate::gate::Gate;
 use crate::refusal::{Reason, Refusal};
-use crate::route::Route;
 use crate::route::path::CanonicalPath;
 use crate::route::policy::{self, Permit, Policy};
+use crate::route::{Route, TokenPlaces};
 use crate::rules::Rules;
 use crate::server::peer::Peer;
 use crate::token::TokenType;
@@ -64,6 +64,16 @@ impl Gate {
             metrics.authorized(permit.as_ref().err().map(|refusal| refusal.reason));
         }
         Ok((permit?, presented.remaining_query))
+    }
+
+    /// Whether a request presents no good token. With several credentials it is no stranger: the
+    /// route refuses it.
+    pub(crate) fn is_stranger(&self, rules: &Rules, head: &request::Parts) -> bool {
+        match credential::find(head, &TokenPlaces::default()).credential {
+            Ok(Credential::Token(token)) => self.authenticate(rules, &token).is_err(),
+            Ok(Credential::Basic(_) | Credential::Ticket(_)) => false,
+            Err(reason) => reason != Reason::SeveralCredentials,
+        }
     }
 
     /// Asks the cache, else verifies and remembers.

@@ -16,7 +16,7 @@ use crate::authority::{authority, host};
 use crate::body::{GateBody, Kept};
 use crate::clock;
 use crate::cors;
-use crate::dialect::CrossOrigin;
+use crate::dialect::{CrossOrigin, Endpoint};
 use crate::endpoint;
 use crate::identity::Means;
 use crate::refusal::{Reason, Refusal};
@@ -137,7 +137,9 @@ impl Gate {
         let host = host(&authority);
         let path = CanonicalPath::parse(head.uri.path())?;
 
-        if let Some((mount, found)) = snapshot.mounts.find(&peer.entrance.listener, &host, &head) {
+        if let Some((mount, found)) = snapshot.mounts.find(&peer.entrance.listener, &host, &head)
+            && (found != Endpoint::About || self.is_stranger(rules, &head))
+        {
             walk.takes(&rules.endpoints, Voice::Endpoint(mount.dialect, found));
             if head.method == Method::OPTIONS && walk.voice.cross_origin() == CrossOrigin::Any {
                 return Ok(Answer::Own(cors::preflight(&head)));

@@ -17,10 +17,11 @@ use super::tools::read_line;
 use crate::authority::{authority, host};
 use crate::clock;
 use crate::credential::{self, Credential};
-use crate::refusal::Refusal;
-use crate::route::Route;
+use crate::dialect::Endpoint;
+use crate::refusal::{Reason, Refusal};
 use crate::route::path::CanonicalPath;
 use crate::route::policy::{self, ClaimMatch, Demands, Permit, Policy};
+use crate::route::{Route, TokenPlaces};
 use crate::server::ListenerConfig;
 use crate::snapshot::Snapshot;
 use crate::token::TokenType;
@@ -117,7 +118,9 @@ fn walk(
         "request",
         format_args!("{} {scheme}://{authority}{}", head.method, head.uri.path()),
     );
-    if let Some((mount, endpoint)) = snapshot.mounts.find(listener, &host, head) {
+    if let Some((mount, endpoint)) = snapshot.mounts.find(listener, &host, head)
+        && (endpoint != Endpoint::About || is_stranger(snapshot, head))
+    {
         let name = mount.dialect.name();
         line(
             "answered",
@@ -148,15 +151,24 @@ fn walk(
     tell_upstream(snapshot, route, &permit, facts, head.clone())
 }
 
+/// Whether the gate would tell who asks what it tells to strangers.
+fn is_stranger(snapshot: &Snapshot, head: &request::Parts) -> bool {
+    match credential::find(head, &TokenPlaces::default()).credential {
+        Ok(Credential::Token(token)) => {
+            let now = clock::unix_now();
+            verify(&token, TokenType::Access, &snapshot.tokens, now).is_err()
+        }
+        Ok(Credential::Basic(_) | Credential::Ticket(_)) => false,
+        Err(reason) => reason != Reason::SeveralCredentials,
+    }
+}
+
 fn judge(snapshot: &Snapshot, credential: Credential<'_>) -> Result<VerifiedToken, Refusal> {
     let token = match credential {
         Credential::Token(token) => token,
         Credential::Basic(_) | Credential::Ticket(_) => {
             let cause = "only a running gate can judge this kind of credential";
-            return Err(Refusal::with_cause(
-                crate::refusal::Reason::BadCredentials,
-                cause,
-            ));
+            return Err(Refusal::with_cause(Reason::BadCredentials, cause));
         }
     };
     let tokens = &snapshot.tokens;

@@ -32,9 +32,7 @@ impl Dialect for Datarhei {
     fn endpoint(&self, head: &request::Parts, path: &str) -> Option<Endpoint> {
         // What its router does not know goes the way of any other path, to 401 or 404.
         match (&head.method, path) {
-            (&Method::GET, "/api") if !head.headers.contains_key(AUTHORIZATION) => {
-                Some(Endpoint::About)
-            }
+            (&Method::GET, "/api") => Some(Endpoint::About),
             (&Method::POST | &Method::OPTIONS, "/api/login") => Some(Endpoint::Login),
             (&Method::GET | &Method::OPTIONS, "/api/login/refresh") => Some(Endpoint::Refresh),
             _ => None,
@@ -86,11 +84,12 @@ impl Dialect for Datarhei {
     }
 
     fn about(&self, _: Endpoint, _: &Facts<'_>) -> Response<Bytes> {
-        // Its clients ask for a major version, and for a way of logging in that they know.
+        // Its clients ask for a major version, and for a way of logging in that they know. Who has
+        // not logged in is not told more of the version.
         let about = json!({
             "app": "datarhei-core",
             "auths": ["localjwt"],
-            "version": {"number": "16.16.0"},
+            "version": {"number": "16.0.0"},
         });
         line(StatusCode::OK, &about)
     }
@@ -147,13 +146,16 @@ fn line(status: StatusCode, body: &Value) -> Response<Bytes> {
     json_answer(status, body).map(|body| Bytes::from([&body[..], b"\n"].concat()))
 }
 
-/// The first bearer token; the scheme compares without case.
+/// The first bearer token; the scheme compares without case, and Swagger's page leaves it out.
 fn bearer(head: &request::Parts) -> Option<&str> {
     head.headers
         .get_all(AUTHORIZATION)
         .iter()
         .find_map(|value| {
-            let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+            let value = value.to_str().ok()?.trim();
+            let Some((scheme, token)) = value.split_once(' ') else {
+                return (value.matches('.').count() == 2).then_some(value);
+            };
             scheme
                 .eq_ignore_ascii_case("bearer")
                 .then_some(token.trim())

@@ -113,7 +113,8 @@ pub enum Endpoint {
     Applications,
     /// One application token, by its number.
     Application(u64),
-    /// What the service is, told to whoever asks; see [`Dialect::about`].
+    /// What the service is, told to who presents no good token; who does is on the way to a
+    /// route. See [`Dialect::about`].
     About,
     /// What is in a token, told to who proves to be somebody.
     Introspect,

@@ -8,7 +8,7 @@ use std::process::Command;
 const DEPENDENCIES: &str = "
 main      | cli
 lib       |
-cli       | admin authority clock config credential demo identity refusal route server snapshot store telemetry token upstream
+cli       | admin authority clock config credential demo dialect identity refusal route server snapshot store telemetry token upstream
 cli/summary | dialect::LoginConfig route server::ListenerConfig
 demo      | cli clock config identity telemetry
 admin     | config server snapshot store telemetry token

@@ -16,18 +16,23 @@ with a charset             | /auth/authenticate | application/json; charset=utf-
 a charset in capitals      | /auth/authenticate | Application/JSON;charset=UTF-8 | {"username":"root","password":"memphis"}
 another JSON type          | /auth/authenticate | application/vnd.api+json | {"username":"root","password":"memphis"}
 a path in another case     | /AUTH/Authenticate | json | {"username":"root","password":"memphis"}
-with a query               | /auth/authenticate?accountId=1 | json | {"username":"root","password":"memphis"}
+a query with the account   | /auth/authenticate?accountId=1 | json | {"username":"root","password":"memphis"}
 keys in another case       | /auth/authenticate | json | {"UserName":"root","PASSWORD":"memphis"}
 unknown fields             | /auth/authenticate | json | {"username":"root","password":"memphis","x":{"y":[1]},"z":null}
 all fields                 | /auth/authenticate | json | {"username":"root","password":"memphis","account_id":1,"connection_token":"","token_expiry_in_minutes":15,"refresh_token_expiry_in_minutes":300}
 account 0                  | /auth/authenticate | json | {"username":"root","password":"memphis","account_id":0}
+another account            | /auth/authenticate?accountId=7 | json | {"username":"root","password":"memphis","account_id":7}
+no account                 | /auth/authenticate | json | {"username":"root","password":"memphis","account_id":null}
 an account suffix          | /auth/authenticate | json | {"username":"root$1","password":"memphis"}
+another account's suffix   | /auth/authenticate | json | {"username":"root$123","password":"memphis"}
+a field twice, last counts | /auth/authenticate | json | {"username":"nobody","password":"x","username":"root","password":"memphis"}
 an e-mail address          | /auth/authenticate | json | {"username":"root@example.com","password":"memphis"}
 an e-mail in capitals      | /auth/authenticate | json | {"username":"Root@Example.COM","password":"memphis"}
 a connection token         | /auth/authenticate | json | {"username":"root","connection_token":"memphis"}
 next to an empty password  | /auth/authenticate | json | {"username":"root","password":"","connection_token":"memphis"}
 escapes                    | /auth/authenticate | json | {"username":"r\u006fot","password":"memphis"}
 a form                     | /auth/authenticate | form | username=root&password=memphis
+a form with a charset      | /auth/authenticate | Application/X-WWW-Form-Urlencoded; charset=UTF-8 | username=root&password=memphis
 a form with escapes        | /auth/authenticate | form | username=r%6Fot&password=%6demphis&x=
 a form with numbers        | /auth/authenticate | form | username=root&password=memphis&token_expiry_in_minutes=15&account_id=1
 "#;

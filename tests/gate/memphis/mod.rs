@@ -1,5 +1,6 @@
 //! The Memphis REST gateway's login, byte for byte as its clients know it.
 
+mod calls;
 mod granted;
 mod refused;
 
