@@ -14,7 +14,7 @@ use crate::refusal::Reason;
 pub enum PathForm {
     /// `%2F` inside a segment, as RabbitMQ's default virtual host.
     EncodedSlash,
-    /// `%25` before two hexadecimal digits: decoded twice, it is another path.
+    /// `%25` before two hexadecimal digits, in any spelling: decoded twice, it is another path.
     DoubleEncoding,
     /// `//`, which some back ends merge.
     EmptySegment,
@@ -137,16 +137,19 @@ impl<'a> CanonicalPath<'a> {
                 return Err(Reason::AmbiguousPath);
             }
             rest = after.get(2..).unwrap_or_default();
-            if digits == "25" && rest.get(..2).is_some_and(is_hex) {
-                self.forms.add(PathForm::DoubleEncoding);
-            }
             if digits.eq_ignore_ascii_case("2f") {
                 self.forms.add(PathForm::EncodedSlash);
             }
         }
-        percent_decode_str(segment)
+        let decoded = percent_decode_str(segment)
             .decode_utf8()
-            .map_err(|_| Reason::AmbiguousPath)
+            .map_err(|_| Reason::AmbiguousPath)?;
+        // Its digits may be encoded as well: `%25%32e`.
+        let is_encoded = |at: usize| decoded.get(at + 1..at + 3).is_some_and(is_hex);
+        if decoded.match_indices('%').any(|(at, _)| is_encoded(at)) {
+            self.forms.add(PathForm::DoubleEncoding);
+        }
+        Ok(decoded)
     }
 }
 
@@ -202,6 +205,7 @@ mod tests {
             ("/a/%2F/b", PathForm::EncodedSlash),
             ("/a%2fb", PathForm::EncodedSlash),
             ("/a%252Fb", PathForm::DoubleEncoding),
+            ("/a/%25%32e%25%32%65/b", PathForm::DoubleEncoding),
             ("/a//b", PathForm::EmptySegment),
             ("//a", PathForm::EmptySegment),
             ("/a;b=c", PathForm::PathParameter),
