@@ -8,9 +8,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
+use tollgate::identity::hashing::{HashAlgorithm, hash};
 
 use crate::machine::Machine;
 use crate::process::Process;
+use crate::storm;
 use crate::tokens;
 use crate::upstream;
 use crate::wire::Target;
@@ -33,6 +35,8 @@ impl Gate {
         let config = folder.join("tollgate.yaml");
         fs::write(folder.join("secret"), tokens::SECRET)?;
         fs::write(folder.join("password"), upstream::PASSWORD)?;
+        let hash = hash(storm::PASSWORD, HashAlgorithm::Argon2id).map_err(anyhow::Error::msg)?;
+        fs::write(folder.join("users.yaml"), storm::users(&hash))?;
         fs::write(&config, config_text(upstream))?;
 
         let mut command = machine.proxy_command(program);
@@ -94,6 +98,8 @@ workers: 1
 tokens:
   issuer: tollgate
   keys: [ {{ id: {key}, algorithm: HS256, secret_file: secret }} ]
+identity: [ {{ users_file: users.yaml }} ]
+login: [ {{ dialect: memphis }} ]
 upstreams:
   bench: {{ endpoints: [ "http://{upstream}" ] }}
 routes:

@@ -13,6 +13,7 @@
 //! - `tokens`: tokens good and bad
 //! - `wire`: one exchange on a raw HTTP/1.1 connection
 //! - `closed`, `open`: the two kinds of load
+//! - `storm`: logins beside it
 //! - `scenario`: what is measured, and how once
 //! - `proof`: the gate really does its work
 //! - `report`: the tables and `load.json`
@@ -37,6 +38,7 @@ mod process;
 mod proof;
 mod report;
 mod scenario;
+mod storm;
 mod tokens;
 mod upstream;
 mod wire;

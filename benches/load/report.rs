@@ -11,6 +11,7 @@ use crate::machine::{Machine, Others, Pinning};
 use crate::options::Options;
 use crate::process::Memory;
 use crate::scenario::{Measured, Pace, Results, Round, Via};
+use crate::storm::Answers;
 
 /// Prints the tables.
 pub(crate) fn print(results: &Results) {
@@ -99,6 +100,29 @@ fn print_open(results: &Results) {
             summary.cost(),
         );
     }
+    for (one, logins) in measured_logins(results) {
+        let seconds = logins.elapsed.as_secs_f64();
+        let per_second = |count: u64| count as f64 / seconds;
+        println!(
+            "{}: of {:.0} logins/s {:.0} were granted, {:.0} were wrong (401), {:.0} throttled \
+             (429), {:.0} found the gate busy (503)",
+            one.scenario.name,
+            per_second(logins.total()),
+            per_second(logins.granted),
+            per_second(logins.refused),
+            per_second(logins.throttled),
+            per_second(logins.busy),
+        );
+    }
+}
+
+/// What became of the logins beside a load, over all rounds.
+fn measured_logins(results: &Results) -> impl Iterator<Item = (&Measured, Answers)> {
+    results.measured.iter().filter_map(|one| {
+        let rounds = one.rounds.iter().map(|round| round.logins);
+        let sum = rounds.sum::<Option<Answers>>()?;
+        Some((one, sum))
+    })
 }
 
 /// Writes all of it, with every round, for machines.
@@ -167,6 +191,13 @@ fn scenario_json(one: &Measured) -> Value {
             "p99_us": microseconds(round.sample.p99),
             "p999_us": microseconds(round.sample.p999),
             "cpu_seconds": round.cpu.as_secs_f64(),
+            "logins": round.logins.map(|logins| json!({
+                "seconds": logins.elapsed.as_secs_f64(),
+                "granted": logins.granted,
+                "refused": logins.refused,
+                "throttled": logins.throttled,
+                "busy": logins.busy,
+            })),
         })).collect::<Vec<_>>(),
     })
 }
@@ -188,6 +219,7 @@ impl Results {
         type Reading = fn(&Round) -> f64;
         let cpu: Reading = |round| round.cpu.as_secs_f64() / round.sample.exchanges as f64;
         let rate: Reading = rate;
+        let p99: Reading = |round| round.sample.p99.as_secs_f64();
         [
             ("requests/s, gate to direct", "gate", "direct", rate),
             ("requests/s, gate to nginx", "gate", "nginx", rate),
@@ -211,6 +243,12 @@ impl Results {
                 "gate, 10,000 new tokens",
                 "gate, 10,000 known tokens",
                 cpu,
+            ),
+            (
+                "p99, paced, login storm to none",
+                "gate, paced, login storm",
+                "gate, paced",
+                p99,
             ),
         ]
         .into_iter()

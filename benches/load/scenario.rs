@@ -14,6 +14,7 @@ use crate::machine::{self, Machine};
 use crate::open::OpenLoop;
 use crate::options::Options;
 use crate::process::{self, Memory, Process};
+use crate::storm::{Answers, Storm};
 use crate::tokens::{self, Life, SECRET};
 use crate::upstream::Upstream;
 use crate::wire::Target;
@@ -26,6 +27,7 @@ pub(crate) struct Scenario {
     pub(crate) via: Via,
     pub(crate) load: Load,
     pub(crate) pace: Pace,
+    pub(crate) beside: Beside,
 }
 
 /// What stands between the load and the upstream.
@@ -59,7 +61,14 @@ pub(crate) enum Pace {
     Open,
 }
 
-pub(crate) const SCENARIOS: [Scenario; 13] = {
+/// What else the gate has to do meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beside {
+    LoginStorm,
+    Nothing,
+}
+
+pub(crate) const SCENARIOS: [Scenario; 14] = {
     use {Load as L, Pace as P, Via as V};
     [
         scenario("direct", V::Direct, L::OneToken, P::Closed),
@@ -78,6 +87,10 @@ pub(crate) const SCENARIOS: [Scenario; 13] = {
         scenario("haproxy", V::Haproxy, L::OneToken, P::Closed),
         scenario("direct, paced", V::Direct, L::OneToken, P::Open),
         scenario("gate, paced", V::Gate, L::OneToken, P::Open),
+        Scenario {
+            beside: Beside::LoginStorm,
+            ..scenario("gate, paced, login storm", V::Gate, L::OneToken, P::Open)
+        },
         scenario("gate, TLS 1.3, paced", V::GateTls, L::OneToken, P::Open),
         scenario("nginx, paced", V::Nginx, L::OneToken, P::Open),
     ]
@@ -89,6 +102,7 @@ const fn scenario(name: &'static str, via: Via, load: Load, pace: Pace) -> Scena
         via,
         load,
         pace,
+        beside: Beside::Nothing,
     }
 }
 
@@ -119,6 +133,8 @@ pub(crate) struct Round {
     /// The proxy's CPU time; zero without a proxy.
     pub(crate) cpu: Duration,
     pub(crate) memory: Memory,
+    /// What became of the logins beside it.
+    pub(crate) logins: Option<Answers>,
 }
 
 /// A scenario and its rounds.
@@ -231,6 +247,10 @@ impl Bench {
     ) -> anyhow::Result<Round> {
         let (target, process) = self.route(scenario.via).context("not running")?;
         let one: Arc<[Vec<u8>]> = Arc::from([get(&tokens::mint(SECRET, 0, &Life::Lasting)?)]);
+        let storm = match scenario.beside {
+            Beside::LoginStorm => Some(Storm::start(target)?),
+            Beside::Nothing => None,
+        };
         let (before, sample) = match scenario.pace {
             Pace::Open => {
                 let mut load = OpenLoop::connect(target)?;
@@ -261,6 +281,7 @@ impl Bench {
             }
         };
         let after = self.reading(process)?;
+        let logins = storm.map(Storm::stop).transpose()?;
         let translated = after.translated - before.translated;
         let expected = match scenario.via {
             Via::Gate | Via::GateTls => sample.exchanges,
@@ -274,6 +295,7 @@ impl Bench {
             sample,
             cpu: after.cpu - before.cpu,
             memory: after.memory,
+            logins,
         })
     }
 

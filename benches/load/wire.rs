@@ -42,24 +42,36 @@ impl Target {
     pub(crate) fn connect(&self) -> anyhow::Result<Connection> {
         let stream = TcpStream::connect(self.address)
             .with_context(|| format!("cannot connect to {}", self.address))?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let stream: Box<dyn Stream> = match &self.tls {
-            Some(config) => {
-                let name = ServerName::from(self.address.ip());
-                let client = ClientConnection::new(config.clone(), name)?;
-                Box::new(StreamOwned::new(client, stream))
-            }
-            None => Box::new(stream),
+        let Some(config) = &self.tls else {
+            return Connection::over(stream);
         };
-        Ok(Connection {
-            stream,
-            buffer: vec![0; BUFFER],
-        })
+        prepare(&stream)?;
+        let name = ServerName::from(self.address.ip());
+        let client = ClientConnection::new(config.clone(), name)?;
+        Ok(Connection::new(StreamOwned::new(client, stream)))
     }
 }
 
+fn prepare(stream: &TcpStream) -> anyhow::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(())
+}
+
 impl Connection {
+    /// In plaintext over an open connection.
+    pub(crate) fn over(stream: TcpStream) -> anyhow::Result<Self> {
+        prepare(&stream)?;
+        Ok(Self::new(stream))
+    }
+
+    fn new(stream: impl Stream + 'static) -> Self {
+        Self {
+            stream: Box::new(stream),
+            buffer: vec![0; BUFFER],
+        }
+    }
+
     /// Sends a request and waits for the whole response.
     pub(crate) fn exchange(&mut self, request: &[u8]) -> anyhow::Result<Response<'_>> {
         self.stream.write_all(request)?;

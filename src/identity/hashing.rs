@@ -8,6 +8,8 @@ use std::{io, thread};
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+#[cfg(target_os = "linux")]
+use rustix::{process::setpriority_process, thread::gettid};
 use tokio::sync::oneshot;
 
 use crate::config::secret::Secret;
@@ -150,6 +152,7 @@ impl HashingPool {
 }
 
 fn work(receiver: &Mutex<Receiver<Job>>) {
+    step_back();
     loop {
         let Ok(job) = receiver.lock().map(|receiver| receiver.recv()) else {
             return;
@@ -162,3 +165,23 @@ fn work(receiver: &Mutex<Receiver<Job>>) {
         }
     }
 }
+
+/// From now on this thread gets a core only as far as others leave it: requests that pass come
+/// first. On Linux the priority is the thread's own; elsewhere it would be the process's.
+#[cfg(target_os = "linux")]
+fn step_back() {
+    if let Err(error) = setpriority_process(Some(gettid()), LOWEST) {
+        tracing::warn!(
+            %error,
+            "a hashing thread's priority cannot be lowered; logins may slow other requests"
+        );
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+const fn step_back() {}
+
+/// The lowest priority of `setpriority(2)`. Not `SCHED_IDLE`, under which a busy neighbour on the
+/// same core would keep everybody from logging in.
+#[cfg(target_os = "linux")]
+const LOWEST: i32 = 19;

@@ -172,6 +172,31 @@ fn a_storm_of_logins_is_turned_away_and_requests_pass_all_the_same() {
     assert_eq!(log_in(&gate), 200);
 }
 
+#[test]
+fn hashing_has_the_lowest_priority_and_nothing_else_has() {
+    let upstream = Upstream::start();
+    let limits = "limits: { hashing_threads: 2 }";
+    let gate = Builder::with_extra(upstream.address, ROUTES, limits).start();
+    assert_eq!(log_in(&gate), 200);
+    let threads = std::fs::read_dir(format!("/proc/{}/task", gate.pid())).unwrap();
+    let mut priorities = Vec::new();
+    for thread in threads {
+        let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
+        // The name stands in brackets; `nice` is field 19, the 17th behind them (proc(5)).
+        let (name, fields) = stat.rsplit_once(") ").unwrap();
+        let nice: i32 = fields.split(' ').nth(16).unwrap().parse().unwrap();
+        priorities.push((name.contains("(hashing-"), nice));
+    }
+    let of = |is_hashing| {
+        priorities
+            .iter()
+            .filter(move |(held, _)| *held == is_hashing)
+    };
+    assert_eq!(of(true).count(), 2, "{priorities:?}");
+    assert!(of(true).all(|(_, nice)| *nice == 19), "{priorities:?}");
+    assert!(of(false).all(|(_, nice)| *nice < 19), "{priorities:?}");
+}
+
 fn log_in(gate: &Gate) -> u16 {
     let body = json!({"username": "root", "password": "memphis"}).to_string();
     let response = gate.post_json("/auth/authenticate", &body);
