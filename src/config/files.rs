@@ -3,11 +3,12 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::config::secret::Secret;
 
@@ -170,16 +171,18 @@ pub struct FileError {
     source: io::Error,
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the one place that reads files"
-)]
+/// The one place that reads files.
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    if std::fs::metadata(path)?.len() > MAX_FILE {
+    let mut bytes = Vec::new();
+    // A pipe or a growing file has no length to ask for.
+    let file = std::fs::File::open(path)?;
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
+        bytes.zeroize();
         return Err(io::Error::new(
             io::ErrorKind::FileTooLarge,
             "larger than 16 MiB",
         ));
     }
-    std::fs::read(path)
+    Ok(bytes)
 }

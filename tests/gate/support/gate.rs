@@ -381,13 +381,16 @@ impl Gate {
     pub(crate) fn end(&mut self) -> String {
         self.signal("TERM");
         assert_eq!(self.wait(), Some(0));
-        self.log_reader.take().unwrap().join().unwrap();
         self.log()
     }
 
     /// Waits until it has ended by itself; its exit code.
     pub(crate) fn wait(&mut self) -> Option<i32> {
-        wait_for("the gate's end", || self.child.try_wait().unwrap()).code()
+        let code = wait_for("the gate's end", || self.child.try_wait().unwrap()).code();
+        if let Some(reader) = self.log_reader.take() {
+            reader.join().unwrap();
+        }
+        code
     }
 }
 
