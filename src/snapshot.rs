@@ -22,7 +22,7 @@ use crate::store::{AnyStore, StoreError};
 use crate::token::Tokens;
 use crate::token::cache::TokenCache;
 use crate::token::claimed::Wanted;
-use crate::token::revocation::{Revocations, Revoked};
+use crate::token::revocation::{Revocation, Revocations, Revoked};
 use crate::upstream::UpstreamSpec;
 use crate::upstream::credential::UpstreamCredential;
 
@@ -212,19 +212,25 @@ impl Shared {
     /// If the store cannot keep it; it is in force here all the same.
     pub async fn revoke(&self, revoked: Revoked) -> Result<(), StoreError> {
         let now = clock::unix_now();
-        let until = now.plus(self.current().longest_life());
-        self.revocations.add(revoked.clone(), now, until);
-        self.store.revoke(&revoked, until).await
+        let revocation = Revocation {
+            what: revoked,
+            at: now,
+            until: now.plus(self.current().longest_life()),
+        };
+        self.revocations.add(revocation.clone());
+        self.store.revoke(&revocation).await
     }
 
     /// Forgets what has expired.
-    pub fn sweep(&self, now: UnixTime) {
+    pub async fn sweep(&self, now: UnixTime) {
         let snapshot = self.current();
         self.cache
             .sweep(snapshot.generation(), now, snapshot.tokens.leeway);
         self.revocations.sweep(now);
         self.throttle.sweep(&snapshot.throttle, clock::now());
-        self.store.sweep(now);
+        if let Err(error) = self.store.sweep(now).await {
+            tracing::warn!(%error, "the store could not forget what has expired");
+        }
     }
 
     /// Puts a new snapshot in force. Requests under way go on with theirs.

@@ -195,7 +195,7 @@ pub fn serve(prepared: Prepared) -> anyhow::Result<Serving> {
         cache,
         hashing,
         Throttle::new().map_err(no_random)?,
-        AnyStore::open(config.store),
+        AnyStore::open(config.store)?,
     ));
     let (stop, drain) = drain::channel(config.drain.grace.0);
     let metrics = Metrics::new()?;
@@ -278,7 +278,7 @@ impl Serving {
             tokio::select! {
                 () = signals.stop.next() => break,
                 _ = signals.hang_up.recv() => reloader.iter().for_each(Reloader::ask),
-                _ = ticks.tick() => self.admin.shared.sweep(clock::unix_now()),
+                _ = ticks.tick() => self.admin.shared.sweep(clock::unix_now()).await,
             }
         }
         drop(reloader);

@@ -86,7 +86,7 @@ pub(super) async fn manage(
             let id = store.add_application(application).await;
             let id = id.map_err(|error| match error {
                 StoreError::TooMany => unprocessable("there are too many application tokens"),
-                error @ StoreError::Full => unavailable(error),
+                error => unavailable(error),
             })?;
             tracing::info!(subject = creator, id, "an application token was made");
             Ok(ApplicationAnswer::Created(token))

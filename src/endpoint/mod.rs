@@ -16,7 +16,8 @@ use crate::dialect::{Asked, AskedLifetimes, Client, Endpoint, Facts, Grant, Moun
 use crate::identity::{Attempt, Means, Principal, SecretKind};
 use crate::refusal::{Detail, Reason, Refusal};
 use crate::snapshot::{Shared, Snapshot};
-use crate::store::{Family, Presented, Rotation, StoreError};
+use crate::store::StoreError;
+use crate::store::family::{Family, Presented, Rotation};
 use crate::telemetry::metrics::Metrics;
 use crate::token::TokenType;
 use crate::token::issue::{Grantee, Holder, Lineage, Order, TokenPair, issue_pair};

@@ -4,12 +4,13 @@
 use std::fmt;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixTime;
 
 /// An application token, as it is kept: a credential that an account gave to a program. It buys
 /// access tokens until it expires or is revoked.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApplicationToken {
     /// Its number; 0 until the store has given it one.
     pub id: u64,

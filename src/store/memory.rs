@@ -1,6 +1,6 @@
 //! The store in this process. Bounded: at most a million families, a hundred thousand application
-//! tokens, and a hundred thousand values
-//! that are taken once; further ones are refused until some expire.
+//! tokens, and a hundred thousand values that are taken once; further ones are refused until some
+//! expire.
 //!
 //! Weakness: a restart forgets everything. Forgotten families are refused, so everybody logs in
 //! again; access tokens that were revoked are good again until they expire.
@@ -12,14 +12,16 @@ use std::time::Duration;
 use dashmap::DashMap;
 
 use super::application::{ApplicationChange, ApplicationToken, MAX_PER_CREATOR};
-use super::{Family, Presented, Rotation, Store, StoreError};
+use super::family::{Family, FamilyRecord, Presented, Rotation};
+use super::{Record, Store, StoreError};
 use crate::clock::UnixTime;
-use crate::token::revocation::Revoked;
+use crate::token::revocation::{Revocation, Revoked};
 
 /// The store in this process.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    families: DashMap<String, Record>,
+    families: DashMap<String, FamilyRecord>,
+    revocations: DashMap<Revoked, Revocation>,
     values: DashMap<String, (Vec<u8>, UnixTime)>,
     applications: Mutex<Applications>,
 }
@@ -48,14 +50,6 @@ impl MemoryStore {
     }
 }
 
-#[derive(Debug)]
-struct Record {
-    subject: String,
-    expires: UnixTime,
-    generation: u64,
-    rotated: UnixTime,
-}
-
 /// The most families at a time, about 200 bytes each.
 const MAX_FAMILIES: usize = 1_000_000;
 /// The most application tokens, about 500 bytes each.
@@ -68,20 +62,8 @@ impl Store for MemoryStore {
         if self.families.len() >= MAX_FAMILIES {
             return Err(StoreError::Full);
         }
-        let Family {
-            id,
-            subject,
-            expires,
-        } = family;
-        self.families.insert(
-            id,
-            Record {
-                subject,
-                expires,
-                generation: 0,
-                rotated: now,
-            },
-        );
+        let record = FamilyRecord::new(&family, now);
+        self.families.insert(family.id, record);
         Ok(())
     }
 
@@ -94,34 +76,26 @@ impl Store for MemoryStore {
         let Some(mut record) = self.families.get_mut(presented.family) else {
             return Ok(Rotation::Unknown);
         };
-        if now >= record.expires {
-            return Ok(Rotation::Unknown);
-        }
-        if presented.generation == record.generation {
-            record.generation += 1;
-            record.rotated = now;
-            record.expires = presented.next_expires;
-            return Ok(Rotation::Next);
-        }
-        let is_previous = presented.generation.checked_add(1) == Some(record.generation);
-        if is_previous && now <= record.rotated.plus(grace) {
-            return Ok(Rotation::Again(record.rotated));
-        }
+        let rotation = record.take(presented, now, grace);
         // The lock must be gone before the entry can be.
         drop(record);
-        self.families.remove(presented.family);
-        Ok(Rotation::Reused)
+        if rotation == Rotation::Reused {
+            self.families.remove(presented.family);
+        }
+        Ok(rotation)
     }
 
     async fn is_newest(&self, presented: Presented<'_>, now: UnixTime) -> Result<bool, StoreError> {
         let record = self.families.get(presented.family);
-        Ok(record.is_some_and(|record| {
-            now < record.expires && record.generation == presented.generation
-        }))
+        Ok(record.is_some_and(|record| record.is_newest(presented, now)))
     }
 
-    async fn revoke(&self, revoked: &Revoked, _: UnixTime) -> Result<(), StoreError> {
-        match revoked {
+    async fn revoke(&self, revocation: &Revocation) -> Result<(), StoreError> {
+        match &revocation.what {
+            Revoked::All => {
+                self.families.clear();
+                self.revoke_applications(|_| true);
+            }
             Revoked::Family(family) => {
                 self.families.remove(family);
                 self.revoke_applications(|token| token.family == *family);
@@ -132,7 +106,14 @@ impl Store for MemoryStore {
             }
             Revoked::Token(_) => {}
         }
+        self.revocations
+            .insert(revocation.what.clone(), revocation.clone());
         Ok(())
+    }
+
+    async fn revocations(&self, now: UnixTime) -> Result<Vec<Revocation>, StoreError> {
+        let all = self.revocations.iter().map(|entry| entry.value().clone());
+        Ok(all.filter(|revocation| now < revocation.until).collect())
     }
 
     async fn add_application(&self, mut token: ApplicationToken) -> Result<u64, StoreError> {
@@ -203,8 +184,49 @@ impl Store for MemoryStore {
         Ok(taken.and_then(|(_, (value, until))| (now < until).then_some(value)))
     }
 
-    fn sweep(&self, now: UnixTime) {
+    async fn export(&self, now: UnixTime) -> Result<Vec<Record>, StoreError> {
+        let revocations = self.revocations(now).await?;
+        let mut records: Vec<_> = revocations.into_iter().map(Record::Revocation).collect();
+        let families = self.families.iter();
+        records.extend(
+            families.map(|entry| Record::Family(entry.key().clone(), entry.value().clone())),
+        );
+        let applications = self.applications();
+        records.extend(
+            applications
+                .by_id
+                .values()
+                .cloned()
+                .map(Record::Application),
+        );
+        Ok(records)
+    }
+
+    async fn import(&self, records: Vec<Record>) -> Result<(), StoreError> {
+        for record in records {
+            match record {
+                Record::Family(id, record) => {
+                    self.families.insert(id, record);
+                }
+                Record::Application(token) => {
+                    let mut applications = self.applications();
+                    applications.last = applications.last.max(token.id);
+                    applications.by_hash.insert(token.hash.clone(), token.id);
+                    applications.by_id.insert(token.id, token);
+                }
+                Record::Revocation(revocation) => {
+                    self.revocations.insert(revocation.what.clone(), revocation);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn sweep(&self, now: UnixTime) -> Result<(), StoreError> {
         self.values.retain(|_, (_, until)| now < *until);
         self.families.retain(|_, record| now < record.expires);
+        self.revocations
+            .retain(|_, revocation| now < revocation.until);
+        Ok(())
     }
 }

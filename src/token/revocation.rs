@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch as channel};
 use tokio::task::spawn_local;
 
@@ -17,14 +18,28 @@ use super::verify::VerifiedToken;
 use crate::clock::UnixTime;
 
 /// What is taken back.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Revoked {
+    /// Every token that was issued up to now.
+    All,
     /// Every token that came from one login.
     Family(String),
     /// Every token of a subject that was issued up to now.
     Subject(String),
     /// One token, by its `jti`.
     Token(String),
+}
+
+/// A revocation, as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    /// What is taken back.
+    pub what: Revoked,
+    /// Tokens issued up to this time are hit.
+    pub at: UnixTime,
+    /// When the last token that could be hit has expired.
+    pub until: UnixTime,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -60,10 +75,14 @@ impl Revocations {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Puts a revocation in force, from the very next request on. `until` is when the last token
-    /// that it could hit has expired.
-    pub fn add(&self, revoked: Revoked, now: UnixTime, until: UnixTime) {
-        self.entries.insert(revoked, Entry { at: now, until });
+    /// Puts a revocation in force, from the very next request on. Of two of the same, the later
+    /// counts.
+    pub fn add(&self, revocation: Revocation) {
+        let Revocation { what, at, until } = revocation;
+        let mut entry = self.entries.entry(what).or_insert(Entry { at, until });
+        entry.at = entry.at.max(at);
+        entry.until = entry.until.max(until);
+        drop(entry);
         let count = self.count.fetch_add(1, Ordering::AcqRel) + 1;
         self.changed.send_replace(count);
     }
@@ -81,16 +100,21 @@ impl Revocations {
             || token
                 .family()
                 .is_some_and(|id| hits(Revoked::Family(id.to_owned())).is_some())
-            || hits(Revoked::Subject(token.subject().to_owned()))
-                .is_some_and(|at| token.issued().is_none_or(|issued| issued <= at))
+            || [Revoked::All, Revoked::Subject(token.subject().to_owned())]
+                .into_iter()
+                .filter_map(hits)
+                .any(|at| token.issued().is_none_or(|issued| issued <= at))
     }
 
     /// The first second, from `now` on, in which a token of this subject can be issued that no
     /// revocation hits: a login right after a log-out must work.
     #[must_use]
     pub fn first_free_second(&self, subject: &str, now: UnixTime) -> UnixTime {
-        let entry = self.entries.get(&Revoked::Subject(subject.to_owned()));
-        match entry.map(|entry| entry.at) {
+        let revoked = [Revoked::All, Revoked::Subject(subject.to_owned())];
+        let entries = revoked
+            .iter()
+            .filter_map(|revoked| self.entries.get(revoked));
+        match entries.map(|entry| entry.at).max() {
             Some(at) if at >= now => UnixTime(at.0.saturating_add(1)),
             _ => now,
         }

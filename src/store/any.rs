@@ -1,0 +1,180 @@
+//! Which store was configured? Whoever asks need not know.
+
+use std::time::Duration;
+
+use super::application::{ApplicationChange, ApplicationToken};
+use super::family::{Family, Presented, Rotation};
+use super::memory::MemoryStore;
+use super::{Record, Store, StoreConfig, StoreError};
+use crate::clock::UnixTime;
+use crate::token::revocation::Revocation;
+
+/// The registry of stores.
+#[derive(Debug)]
+pub enum AnyStore {
+    /// In this process.
+    Memory(MemoryStore),
+}
+
+/// Asks whichever store it is.
+macro_rules! ask {
+    ($any:ident, $store:ident => $asked:expr) => {
+        match $any {
+            Self::Memory($store) => $asked.await,
+        }
+    };
+}
+
+impl AnyStore {
+    /// Opens the configured store.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    pub fn open(config: StoreConfig) -> Result<Self, StoreError> {
+        match config {
+            StoreConfig::Memory => Ok(Self::Memory(MemoryStore::default())),
+        }
+    }
+
+    /// Begins a family with generation 0.
+    ///
+    /// # Errors
+    /// If the store cannot take it.
+    pub async fn begin(&self, family: Family, now: UnixTime) -> Result<(), StoreError> {
+        ask!(self, store => store.begin(family, now))
+    }
+
+    /// Takes a refresh token: it can be taken once, and again within `grace`.
+    ///
+    /// # Errors
+    /// If the store cannot tell.
+    pub async fn take(
+        &self,
+        presented: Presented<'_>,
+        now: UnixTime,
+        grace: Duration,
+    ) -> Result<Rotation, StoreError> {
+        ask!(self, store => store.take(presented, now, grace))
+    }
+
+    /// Whether a refresh token is the newest of its family; takes nothing.
+    ///
+    /// # Errors
+    /// If the store cannot tell.
+    pub async fn is_newest(
+        &self,
+        presented: Presented<'_>,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        ask!(self, store => store.is_newest(presented, now))
+    }
+
+    /// Ends what a revocation names, and remembers it until its end.
+    ///
+    /// # Errors
+    /// If the store cannot take it.
+    pub async fn revoke(&self, revocation: &Revocation) -> Result<(), StoreError> {
+        ask!(self, store => store.revoke(revocation))
+    }
+
+    /// Every revocation that can still hit a token.
+    ///
+    /// # Errors
+    /// If the store cannot tell.
+    pub async fn revocations(&self, now: UnixTime) -> Result<Vec<Revocation>, StoreError> {
+        ask!(self, store => store.revocations(now))
+    }
+
+    /// Keeps a new application token; its number.
+    ///
+    /// # Errors
+    /// If the store cannot take it, also for its creator having too many.
+    pub async fn add_application(&self, token: ApplicationToken) -> Result<u64, StoreError> {
+        ask!(self, store => store.add_application(token))
+    }
+
+    /// The application token with this hash.
+    ///
+    /// # Errors
+    /// If the store cannot tell.
+    pub async fn find_application(
+        &self,
+        hash: &str,
+    ) -> Result<Option<ApplicationToken>, StoreError> {
+        ask!(self, store => store.find_application(hash))
+    }
+
+    /// All application tokens of a creator, the oldest first.
+    ///
+    /// # Errors
+    /// If the store cannot tell.
+    pub async fn list_applications(
+        &self,
+        creator: &str,
+    ) -> Result<Vec<ApplicationToken>, StoreError> {
+        ask!(self, store => store.list_applications(creator))
+    }
+
+    /// Changes an application token, of this creator or of anyone; what it is then.
+    ///
+    /// # Errors
+    /// If the store cannot take it.
+    pub async fn change_application(
+        &self,
+        id: u64,
+        creator: Option<&str>,
+        change: ApplicationChange,
+    ) -> Result<Option<ApplicationToken>, StoreError> {
+        ask!(self, store => store.change_application(id, creator, change))
+    }
+
+    /// Keeps a value under a name until `until`.
+    ///
+    /// # Errors
+    /// If the store cannot take it.
+    pub async fn put(
+        &self,
+        name: String,
+        value: Vec<u8>,
+        until: UnixTime,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        ask!(self, store => store.put(name, value, until, now))
+    }
+
+    /// Takes the value under a name: of several who try, one gets it.
+    ///
+    /// # Errors
+    /// If the store cannot tell.
+    pub async fn take_once(
+        &self,
+        name: String,
+        now: UnixTime,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        ask!(self, store => store.take_once(name, now))
+    }
+
+    /// Everything but values, for another store.
+    ///
+    /// # Errors
+    /// If the store cannot tell.
+    pub async fn export(&self, now: UnixTime) -> Result<Vec<Record>, StoreError> {
+        ask!(self, store => store.export(now))
+    }
+
+    /// Takes what another store had; what is there already under the same name is replaced.
+    ///
+    /// # Errors
+    /// If the store cannot take it.
+    pub async fn import(&self, records: Vec<Record>) -> Result<(), StoreError> {
+        ask!(self, store => store.import(records))
+    }
+
+    /// Forgets what has expired.
+    ///
+    /// # Errors
+    /// If the store cannot.
+    pub async fn sweep(&self, now: UnixTime) -> Result<(), StoreError> {
+        ask!(self, store => store.sweep(now))
+    }
+}
