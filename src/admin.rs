@@ -3,6 +3,7 @@
 //! - `GET /livez`: 200 while the process runs.
 //! - `GET /readyz`: 200 while it serves, 503 once it drains.
 //! - `GET /metrics`: Prometheus' text format.
+//! - `GET /keys`: which keys tokens are judged with, in JSON; never the keys themselves.
 //! - `POST /revoke`: takes tokens back; a JSON object with one of `subject`, `family`,
 //!   `token_id`, `application_token` (its number).
 //! - `GET /`: this list.
@@ -33,6 +34,7 @@ use crate::store::StoreError;
 use crate::store::application::ApplicationChange;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::scrape::Registries;
+use crate::token::listing::KeyListing;
 use crate::token::revocation::Revoked;
 
 /// Where operators and probes connect.
@@ -43,7 +45,7 @@ pub struct AdminConfig {
     #[serde(default = "default_address")]
     pub address: Expanded,
     /// Danger: lets the address be one that other machines reach. Whoever reaches it can read
-    /// metrics, without any credential. In a pod, probes and Prometheus need this.
+    /// metrics and the names of keys, without any credential. In a pod, probes and Prometheus need this.
     #[serde(default)]
     pub danger_public: bool,
 }
@@ -134,6 +136,7 @@ impl Admin {
         match path {
             "/" => text(StatusCode::OK, INDEX),
             "/metrics" => self.scrape(),
+            "/keys" => self.keys(),
             "/readyz" if self.drain.has_begun() => {
                 text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
             }
@@ -197,6 +200,25 @@ impl Admin {
         self.shared.revoke(revoked).await.map(|()| true)
     }
 
+    fn keys(&self) -> Response<Full<Bytes>> {
+        let listing = KeyListing::of(&self.shared.current().tokens);
+        match serde_json::to_vec(&listing) {
+            Ok(json) => {
+                let mut response = text(StatusCode::OK, json);
+                let kind = HeaderValue::from_static("application/json");
+                response.headers_mut().insert(CONTENT_TYPE, kind);
+                response
+            }
+            Err(error) => {
+                tracing::error!(%error, "the keys could not be listed");
+                text(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the keys could not be listed\n",
+                )
+            }
+        }
+    }
+
     fn scrape(&self) -> Response<Full<Bytes>> {
         self.metrics.set_cache_entries(self.shared.cache.entries());
         match self.registries.scrape() {
@@ -212,7 +234,7 @@ impl Admin {
     }
 }
 
-const INDEX: &str = "tollgate admin: GET /livez /readyz /metrics, POST /revoke\n";
+const INDEX: &str = "tollgate admin: GET /livez /readyz /metrics /keys, POST /revoke\n";
 /// The longest body of a revocation, in bytes.
 const MAX_REVOKE: usize = 4096;
 

@@ -15,10 +15,9 @@ use crate::route::policy::{self, Permit, Policy};
 use crate::route::{Route, TokenPlaces};
 use crate::rules::Rules;
 use crate::server::peer::Peer;
-use crate::token::TokenType;
 use crate::token::cache::Circumstances;
 use crate::token::hash::TokenHash;
-use crate::token::verify::{VerifiedToken, verify};
+use crate::token::verify::{VerifiedToken, verify_bearer};
 use crate::walk::Walk;
 
 /// What is asked for, by whom.
@@ -48,7 +47,12 @@ impl Gate {
             return Ok((permit, presented.remaining_query));
         }
         let principal = match presented.credential {
-            Ok(Credential::Token(token)) => self.authenticate(rules, &token).map_err(Into::into),
+            Ok(Credential::Token(token)) => match self.authenticate(rules, &token) {
+                Err(reason) if is_for_want_of_keys(reason) => {
+                    Box::pin(self.authenticate_once_known(rules, &token)).await
+                }
+                outcome => outcome.map_err(Into::into),
+            },
             // What has to wait for somebody is kept out of the usual path's way.
             Ok(other) => Box::pin(self.authenticate_elsewhere(rules, asked, other)).await,
             Err(reason) => Err(reason.into()),
@@ -82,12 +86,21 @@ impl Gate {
         if let Some(known) = self.recall(rules, hash) {
             return Ok(known);
         }
-        let tokens = &rules.snapshot.tokens;
-        let verified = verify(token, TokenType::Access, tokens, clock::unix_now())?;
+        let verified = verify_bearer(token, &rules.snapshot.tokens, clock::unix_now())?;
         if self.shared.revocations.hit(&verified) {
             return Err(Reason::Revoked);
         }
         Ok(self.remember(rules, hash, verified))
+    }
+
+    /// Waits for the keys of an external token's issuer, where that may help, and judges again.
+    async fn authenticate_once_known(
+        &self,
+        rules: &Rules,
+        token: &str,
+    ) -> Result<Rc<VerifiedToken>, Refusal> {
+        rules.snapshot.tokens.issuers.refreshed(token).await;
+        Ok(self.authenticate(rules, token)?)
     }
 
     /// Judges a credential that is no token itself.
@@ -102,7 +115,12 @@ impl Gate {
             Credential::Token(token) => Ok(self.authenticate(rules, &token)?),
             Credential::Ticket(ticket) => {
                 let token = endpoint::ticket::redeem(&around, &ticket).await?;
-                Ok(self.authenticate(rules, token.expose())?)
+                match self.authenticate(rules, token.expose()) {
+                    Err(reason) if is_for_want_of_keys(reason) => {
+                        self.authenticate_once_known(rules, token.expose()).await
+                    }
+                    outcome => Ok(outcome?),
+                }
             }
             Credential::Basic(pair) => {
                 let remember = asked.route.basic.unwrap_or(Duration::ZERO);
@@ -140,4 +158,9 @@ impl Gate {
         self.cache_metrics.evicted(evicted.0);
         token
     }
+}
+
+/// Whether a token could not be judged because its external issuer's keys are not known here yet.
+const fn is_for_want_of_keys(reason: Reason) -> bool {
+    matches!(reason, Reason::KeysUnavailable | Reason::UnknownKey)
 }

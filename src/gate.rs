@@ -195,6 +195,8 @@ impl Gate {
             means: Means {
                 upstreams: &rules.upstreams,
                 hashing: &self.shared.hashing,
+                tokens: &rules.snapshot.tokens,
+                revocations: &self.shared.revocations,
                 client: peer.address,
             },
             metrics: &self.metrics,

@@ -55,8 +55,12 @@ pub enum Reason {
     WrongAlgorithm,
     /// No configured key has the token's key id.
     UnknownKey,
+    /// No key of the token's issuer is at hand, or all are too old to go on with.
+    KeysUnavailable,
     /// The signature does not verify.
     InvalidSignature,
+    /// The token is genuine, but its subject is not among those that may come from its issuer.
+    SubjectNotAllowed,
     /// The token, its login or its subject was revoked, or its family is not known.
     Revoked,
     /// A refresh token that was used before: all that came from its login has been ended.
@@ -141,6 +145,7 @@ impl Reason {
             | Self::BadTicket
             | Self::BadClientCredentials => StatusCode::UNAUTHORIZED,
             Self::InsufficientScope
+            | Self::SubjectNotAllowed
             | Self::WrongGroup
             | Self::WrongClaim
             | Self::NotOwnPath
@@ -153,7 +158,9 @@ impl Reason {
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::Overloaded | Self::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::KeysUnavailable | Self::Overloaded | Self::StoreUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::UpstreamRefusedCredential | Self::UpstreamUnreachable | Self::UpstreamBroken => {
                 StatusCode::BAD_GATEWAY
@@ -179,6 +186,8 @@ impl Reason {
             Self::WrongAlgorithm => "wrong_algorithm",
             Self::UnknownKey => "unknown_key",
             Self::InvalidSignature => "invalid_signature",
+            Self::KeysUnavailable => "keys_unavailable",
+            Self::SubjectNotAllowed => "subject_not_allowed",
             Self::Revoked => "revoked",
             Self::RefreshTokenReused => "refresh_token_reused",
             Self::StoreUnavailable => "store_unavailable",
@@ -214,7 +223,9 @@ impl Reason {
     #[must_use]
     pub const fn side(self) -> Side {
         match self {
-            Self::Internal | Self::Overloaded | Self::StoreUnavailable => Side::Gate,
+            Self::Internal | Self::KeysUnavailable | Self::Overloaded | Self::StoreUnavailable => {
+                Side::Gate
+            }
             Self::UpstreamRefusedCredential
             | Self::UpstreamUnreachable
             | Self::UpstreamBroken
@@ -251,7 +262,9 @@ impl Reason {
             Self::UnsupportedGrant => "This grant type is not supported.",
             Self::ScopeNotGranted => "The account does not have this scope.",
             Self::InsufficientScope => "The token does not have the required scope.",
-            Self::WrongGroup | Self::WrongClaim => "This account may not do this.",
+            Self::SubjectNotAllowed | Self::WrongGroup | Self::WrongClaim => {
+                "This account may not do this."
+            }
             Self::NotOwnPath => "This belongs to another account.",
             Self::NoUpstreamCredential => "This account has no access to the service.",
             Self::RouteNotFound => "Nothing is served here.",
@@ -259,6 +272,7 @@ impl Reason {
             Self::RequestTimeout => "The request was not received in time.",
             Self::BodyTooLarge => "The body is too large.",
             Self::HeadersTooLarge => "The request's headers are too large.",
+            Self::KeysUnavailable => "The token cannot be judged now; try again shortly.",
             Self::Overloaded | Self::StoreUnavailable => "The gate is busy; try again shortly.",
             Self::Internal => "The gate failed.",
             Self::UpstreamRefusedCredential => "The service refused the gate's credentials.",

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use crate::clock::{self, UnixTime};
 use crate::config::Config;
@@ -13,7 +14,7 @@ use crate::config::problem::Problems;
 use crate::dialect::Mounts;
 use crate::identity::hashing::HashingPool;
 use crate::identity::throttle::{Throttle, ThrottleConfig};
-use crate::identity::{Principal, Providers};
+use crate::identity::{self, Principal, Providers};
 use crate::refusal::{Reason, Refusal};
 use crate::route::table::RouteTable;
 use crate::route::{self, Surroundings};
@@ -72,9 +73,11 @@ impl Snapshot {
         if config.identity.is_empty() && !config.login.is_empty() {
             problems.add(
                 "identity",
-                "nobody could log in: list a users_file or an upstream_probe",
+                "nobody could log in: list a users_file, an upstream_probe or an oidc issuer",
             );
         }
+        let own_issuer = &config.tokens.issuer.0;
+        let issuers = identity::issuers(&config.identity, own_issuer, files, problems);
         let only_login = match config.login.as_slice() {
             [only] => Some(only.dialect),
             _ => None,
@@ -99,6 +102,7 @@ impl Snapshot {
         let lifetimes = config.tokens.lifetimes();
         let mounts = Mounts::build(&config.login, &listeners, &lifetimes, problems);
         let mut tokens = tokens?;
+        tokens.issuers = issuers;
         tokens.wanted = Wanted::new(routes.claims().cloned().collect());
         let wants_login =
             |credential: &UpstreamCredential| matches!(credential, UpstreamCredential::Login);
@@ -148,12 +152,29 @@ impl Snapshot {
             .saturating_add(self.tokens.leeway)
     }
 
+    /// How long what is taken back must be remembered. An external issuer's tokens live as long as
+    /// it likes; past [`EXTERNAL_LIFE`] one of them outlives its revocation.
+    fn memory(&self, revoked: &Revoked) -> Duration {
+        let is_ours = match revoked {
+            Revoked::Family(_) => true,
+            Revoked::All | Revoked::Subject(_) => false,
+            Revoked::Token(id) => !id.contains('#'),
+        };
+        match is_ours || self.tokens.issuers.is_empty() {
+            true => self.longest_life(),
+            false => self.longest_life().max(EXTERNAL_LIFE),
+        }
+    }
+
     /// Counts up with every snapshot of a process.
     #[must_use]
     pub const fn generation(&self) -> u64 {
         self.generation
     }
 }
+
+/// A year: how long revocations of external tokens are remembered.
+const EXTERNAL_LIFE: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// What all workers share: read by all, written by none of them but for the cache.
 #[derive(Debug)]
@@ -170,6 +191,7 @@ pub struct Shared {
     pub store: AnyStore,
     /// What was taken back.
     pub revocations: Arc<Revocations>,
+    swapped: Notify,
 }
 
 impl Shared {
@@ -191,6 +213,7 @@ impl Shared {
             throttle,
             store,
             revocations: Arc::default(),
+            swapped: Notify::new(),
         }
     }
 
@@ -212,10 +235,11 @@ impl Shared {
     /// If the store cannot keep it; it is in force here all the same.
     pub async fn revoke(&self, revoked: Revoked) -> Result<(), StoreError> {
         let now = clock::unix_now();
+        let until = now.plus(self.current().memory(&revoked));
         let revocation = Revocation {
             what: revoked,
             at: now,
-            until: now.plus(self.current().longest_life()),
+            until,
         };
         self.revocations.add(revocation.clone());
         self.store.revoke(&revocation).await
@@ -233,11 +257,20 @@ impl Shared {
         }
     }
 
-    /// Puts a new snapshot in force. Requests under way go on with theirs.
+    /// Puts a new snapshot in force. Requests under way go on with theirs. What is known of
+    /// external issuers' keys goes over into it.
     pub fn swap(&self, mut snapshot: Snapshot) {
+        let issuers = &mut snapshot.tokens.issuers;
+        issuers.adopt(&self.current().tokens.issuers);
         let next = self.generation().wrapping_add(1);
         snapshot.generation = next;
         self.current.store(Arc::new(snapshot));
         self.generation.store(next, Ordering::Release);
+        self.swapped.notify_one();
+    }
+
+    /// Waits until another snapshot was put in force. For one who waits.
+    pub async fn swapped(&self) {
+        self.swapped.notified().await;
     }
 }

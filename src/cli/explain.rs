@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::run::{Prepared, prepare_file};
 use super::say;
-use super::tools::read_line;
+use super::tools::{load_keys, read_line};
 use crate::authority::{authority, host};
 use crate::clock;
 use crate::credential::{self, Credential};
@@ -24,8 +24,7 @@ use crate::route::policy::{self, ClaimMatch, Demands, Permit, Policy};
 use crate::route::{Route, TokenPlaces};
 use crate::server::ListenerConfig;
 use crate::snapshot::Snapshot;
-use crate::token::TokenType;
-use crate::token::verify::{VerifiedToken, verify};
+use crate::token::verify::{VerifiedToken, verify_bearer};
 use crate::upstream::body::{RequestBody, Upload};
 use crate::upstream::translate::{Facts, translate};
 
@@ -156,7 +155,8 @@ fn is_stranger(snapshot: &Snapshot, head: &request::Parts) -> bool {
     match credential::find(head, &TokenPlaces::default()).credential {
         Ok(Credential::Token(token)) => {
             let now = clock::unix_now();
-            verify(&token, TokenType::Access, &snapshot.tokens, now).is_err()
+            let _ = load_keys(&snapshot.tokens, &token);
+            verify_bearer(&token, &snapshot.tokens, now).is_err()
         }
         Ok(Credential::Basic(_) | Credential::Ticket(_)) => false,
         Err(reason) => reason != Reason::SeveralCredentials,
@@ -172,7 +172,9 @@ fn judge(snapshot: &Snapshot, credential: Credential<'_>) -> Result<VerifiedToke
         }
     };
     let tokens = &snapshot.tokens;
-    let verified = verify(&token, TokenType::Access, tokens, clock::unix_now())?;
+    load_keys(tokens, &token)
+        .map_err(|error| Refusal::with_cause(Reason::KeysUnavailable, error.to_string()))?;
+    let verified = verify_bearer(&token, tokens, clock::unix_now())?;
     let left = humantime::format_duration(verified.expires().since(clock::unix_now()));
     let subject = verified.subject();
     line(

@@ -1,6 +1,8 @@
 //! What was asked for on the command line, and with which exit code does it end?
 
 mod explain;
+mod keep;
+mod keys;
 pub mod reload;
 pub mod run;
 mod summary;
@@ -18,6 +20,7 @@ use clap::{Parser, Subcommand};
 use crate::admin::RevokeRequest;
 use crate::config::load::ConfigError;
 use crate::identity::hashing::{HashAlgorithm, PasswordForm};
+use keys::{GeneratedAlgorithm, RsaBits};
 
 /// A reverse proxy that authenticates: no token, no passage.
 #[derive(Debug, Parser)]
@@ -75,6 +78,11 @@ enum Command {
         #[arg(long, value_enum, default_value = "plain")]
         form: PasswordForm,
     },
+    /// Work with keys
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
     /// Work with tokens
     Token {
         #[command(subcommand)]
@@ -82,6 +90,29 @@ enum Command {
     },
     /// Print the JSON Schema of the config
     Schema,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// Say which keys a running gate judges tokens with, how old they are, and what went wrong
+    List {
+        /// The gate's admin listener
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
+        admin: SocketAddr,
+    },
+    /// Make a new key for `tokens.keys`; the config for it goes to standard error
+    Generate {
+        /// What it is for
+        #[arg(long, value_enum)]
+        algorithm: GeneratedAlgorithm,
+        /// The size of an RSA key
+        #[arg(long, value_enum, default_value = "2048")]
+        bits: RsaBits,
+        /// A file to make, which only its owner can read; it must not exist [default: standard
+        /// output]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -174,6 +205,14 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         }
         Command::HashPassword { algorithm, form } => tools::hash_password(algorithm, form),
         Command::Schema => tools::schema(),
+        Command::Keys { command } => match command {
+            KeysCommand::List { admin } => keys::list(admin),
+            KeysCommand::Generate {
+                algorithm,
+                bits,
+                out,
+            } => keys::generate(algorithm, bits, out.as_deref()),
+        },
         Command::Token {
             command:
                 TokenCommand::Mint {
@@ -211,6 +250,11 @@ const USAGE: u8 = 2;
 
 fn complain(error: &anyhow::Error) {
     let _ = writeln!(stderr(), "tollgate: {error:#}");
+}
+
+/// Tells the one who called what is not the output itself.
+fn remark(text: impl Display) {
+    let _ = writeln!(stderr(), "{text}");
 }
 
 /// Prints for the one who called; who no longer listens misses it, and nothing else happens.

@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::interval;
 
+use super::keep::Keepers;
 use super::reload::{Reloader, Started};
 use super::say;
 use crate::admin::Admin;
@@ -108,8 +109,9 @@ pub fn run(file: &Path) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let signals = Signals::catch()?;
-        let serving = serve(prepared)?;
+        let mut serving = serve(prepared)?;
         let reloader = Reloader::start(file, started, Arc::clone(&serving.admin))?;
+        serving.load_keys().await;
         serving.announce();
         serving.until_signalled(signals, Some(reloader)).await
     })
@@ -166,6 +168,7 @@ pub struct Serving {
     admin_socket: std::net::TcpListener,
     admin: Arc<Admin>,
     workers: Workers,
+    keepers: Keepers,
     stop: Stop,
 }
 
@@ -224,6 +227,7 @@ pub fn serve(prepared: Prepared) -> anyhow::Result<Serving> {
         listeners,
         admin_address,
         admin_socket,
+        keepers: Keepers::new(Arc::clone(&admin)),
         admin,
         workers,
         stop,
@@ -244,6 +248,12 @@ impl Serving {
     #[must_use]
     pub const fn admin_address(&self) -> SocketAddr {
         self.admin_address
+    }
+
+    /// Fetches external issuers' keys ahead, as far as that can be done in time.
+    async fn load_keys(&mut self) {
+        self.keepers.follow();
+        self.keepers.first_attempts().await;
     }
 
     /// Says where everything is.
@@ -267,7 +277,7 @@ impl Serving {
     /// # Errors
     /// If the admin socket cannot be used.
     pub async fn until_signalled(
-        self,
+        mut self,
         mut signals: Signals,
         reloader: Option<Reloader>,
     ) -> anyhow::Result<()> {
@@ -278,6 +288,7 @@ impl Serving {
             tokio::select! {
                 () = signals.stop.next() => break,
                 _ = signals.hang_up.recv() => reloader.iter().for_each(Reloader::ask),
+                () = self.admin.shared.swapped() => self.keepers.follow(),
                 _ = ticks.tick() => self.admin.shared.sweep(clock::unix_now()).await,
             }
         }

@@ -26,9 +26,9 @@ use crate::config::files::Files;
 use crate::config::load::load;
 use crate::identity::hashing::{HashAlgorithm, PasswordForm, hash};
 use crate::identity::users_file::sha1_hex;
-use crate::token::TokenType;
+use crate::token::Tokens;
 use crate::token::issue::{Grantee, issue_alone};
-use crate::token::verify::verify;
+use crate::token::verify::verify_bearer;
 
 /// Checks a config file and prints what would be served.
 pub(super) fn check(file: &Path) -> anyhow::Result<()> {
@@ -93,7 +93,8 @@ pub(super) fn mint(
 pub(super) fn inspect(file: &Path) -> anyhow::Result<()> {
     let tokens = prepare_file(file)?.snapshot.tokens;
     let token = read_line("a token")?;
-    match verify(&token, TokenType::Access, &tokens, clock::unix_now()) {
+    load_keys(&tokens, &token)?;
+    match verify_bearer(&token, &tokens, clock::unix_now()) {
         Ok(verified) => {
             let scopes = Vec::from_iter(verified.scopes()).join(" ");
             say("accepted");
@@ -125,6 +126,24 @@ pub(super) fn revoke(admin: SocketAddr, asked: Option<RevokeRequest>) -> anyhow:
         .header(HOST, admin.to_string())
         .header(CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(serde_json::to_vec(&asked)?)))?;
+    say(ask_admin(admin, request)?.trim());
+    Ok(())
+}
+
+/// Fetches the keys of the external issuer that a token says it is from, if it does.
+pub(super) fn load_keys(tokens: &Tokens, token: &str) -> anyhow::Result<()> {
+    if let Some(source) = tokens.issuers.source_of(token) {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(source.fetch())?;
+    }
+    Ok(())
+}
+
+/// What a running gate's admin listener answers, if it is a success.
+pub(super) fn ask_admin(
+    admin: SocketAddr,
+    request: Request<Full<Bytes>>,
+) -> anyhow::Result<String> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (status, text) = runtime.block_on(async {
         let tcp = TcpStream::connect(admin).await;
@@ -139,8 +158,7 @@ pub(super) fn revoke(admin: SocketAddr, asked: Option<RevokeRequest>) -> anyhow:
     if !status.is_success() {
         bail!("the gate answered {status}: {}", text.trim());
     }
-    say(text.trim());
-    Ok(())
+    Ok(text.into_owned())
 }
 
 /// A line of standard input.

@@ -55,7 +55,15 @@ impl Dialect for Datarhei {
             .get(CONTENT_TYPE)
             .map_or(&b""[..], |kind| kind.as_bytes());
         if !kind.starts_with(b"application/json") {
-            return Err(Reason::MalformedRequest.into());
+            let token = bearer(head).filter(|token| body.is_empty() && !token.is_empty());
+            let token = token.ok_or(Reason::MalformedRequest)?;
+            let attempt = Attempt {
+                identifier: String::new(),
+                secret: Secret::new(token.to_owned()),
+                kind: SecretKind::ExternalToken,
+                resource: None,
+            };
+            return Ok(Grant::Login(attempt, Asked::default()));
         }
         let fields = Fields::parse(head, body).ok_or(Reason::MalformedRequest)?;
         let required = |name| -> Result<String, Refusal> {
@@ -83,12 +91,20 @@ impl Dialect for Datarhei {
         line(StatusCode::OK, &Value::Object(body))
     }
 
-    fn about(&self, _: Endpoint, _: &Facts<'_>) -> Response<Bytes> {
+    fn about(&self, _: Endpoint, facts: &Facts<'_>) -> Response<Bytes> {
+        let local = facts.knows_passwords.then(|| "localjwt".to_owned());
+        let external = facts.issuers.iter().map(|issuer| {
+            format!(
+                "auth0 domain={} audience={} clientid={}",
+                issuer.host, issuer.audience, issuer.client_id
+            )
+        });
+        let auths: Vec<_> = local.into_iter().chain(external).collect();
         // Its clients ask for a major version, and for a way of logging in that they know. Who has
         // not logged in is not told more of the version.
         let about = json!({
             "app": "datarhei-core",
-            "auths": ["localjwt"],
+            "auths": auths,
             "version": {"number": "16.0.0"},
         });
         line(StatusCode::OK, &about)
@@ -99,12 +115,18 @@ impl Dialect for Datarhei {
         let status = reason.status();
         let details = match (endpoint, status) {
             (Some(Endpoint::Login), StatusCode::UNAUTHORIZED) => {
-                "Invalid authorization credentials: invalid username or password"
+                let what = match reason {
+                    Reason::BadCredentials => "invalid username or password",
+                    reason => reason.text(),
+                };
+                format!("Invalid authorization credentials: {what}")
             }
-            (Some(Endpoint::Login), StatusCode::BAD_REQUEST) => "Missing authorization credentials",
-            (_, StatusCode::UNAUTHORIZED) => "Missing or invalid JWT token",
-            (_, StatusCode::NOT_FOUND) => "Not Found",
-            _ => reason.text(),
+            (Some(Endpoint::Login), StatusCode::BAD_REQUEST) => {
+                "Missing authorization credentials".to_owned()
+            }
+            (_, StatusCode::UNAUTHORIZED) => "Missing or invalid JWT token".to_owned(),
+            (_, StatusCode::NOT_FOUND) => "Not Found".to_owned(),
+            _ => reason.text().to_owned(),
         };
         let body = json!({
             "code": status.as_u16(),

@@ -175,6 +175,22 @@ pub struct Facts<'a> {
     pub base: String,
     /// The public keys, as JWK.
     pub keys: Vec<&'a Value>,
+    /// Whether anybody can log in with a password.
+    pub knows_passwords: bool,
+    /// The external issuers whose tokens can be exchanged.
+    pub issuers: Vec<ExternalIssuer<'a>>,
+}
+
+/// What a user's own program has to know to log in at an external issuer. Empty where that is not
+/// configured.
+#[derive(Clone, Copy, Debug)]
+pub struct ExternalIssuer<'a> {
+    /// Its host.
+    pub host: &'a str,
+    /// The audience to ask a token for.
+    pub audience: &'a str,
+    /// The program's `client_id` there.
+    pub client_id: &'a str,
 }
 
 /// One system's way of speaking login.

@@ -2,7 +2,8 @@
 //! them (RFC 7662), what clients have to know (RFC 8414) and the keys (RFC 7517).
 //!
 //! Grants: `client_credentials`, where the client is an account of the identity providers;
-//! `refresh_token`, rotating; and the legacy `password`. A client that gives credentials, by Basic
+//! `refresh_token`, rotating; the legacy `password`; and an external issuer's token for the gate's
+//! own (RFC 7523). A client that gives credentials, by Basic
 //! or in the form, is authenticated at every grant; one that gives only its `client_id` is not.
 //!
 //! A client that checks RFC 8414's `issuer` wants `tokens.issuer` to be the gate's https URL.
@@ -101,7 +102,7 @@ impl Dialect for Oauth2 {
                 "introspection_endpoint": format!("{base}{INTROSPECT}"),
                 "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "Bearer"],
                 "jwks_uri": format!("{base}{KEYS}"),
-                "grant_types_supported": ["client_credentials", "password", "refresh_token"],
+                "grant_types_supported": grant_types(facts),
                 "response_types_supported": [],
             }),
         };
@@ -170,6 +171,15 @@ impl Dialect for Oauth2 {
     }
 }
 
+/// The grants that somebody could be given something for.
+fn grant_types(facts: &Facts<'_>) -> Vec<&'static str> {
+    let mut types = vec!["client_credentials", "password", "refresh_token"];
+    if !facts.issuers.is_empty() {
+        types.push(JWT_BEARER);
+    }
+    types
+}
+
 /// The status and RFC 6749 section 5.2's code of a refusal at an endpoint.
 fn error(endpoint: Endpoint, reason: Reason) -> (StatusCode, &'static str) {
     let status = reason.status();
@@ -221,9 +231,21 @@ fn token_grant(head: &request::Parts, form: &Form) -> Result<Grant, Refusal> {
             Client::Confidential(attempt) => Ok(Grant::Login(attempt, asked(Client::Account))),
             _ => Err(Reason::MissingCredential.into()),
         },
+        JWT_BEARER => {
+            let attempt = Attempt {
+                identifier: String::new(),
+                secret: form.secret("assertion")?,
+                kind: SecretKind::ExternalToken,
+                resource: None,
+            };
+            Ok(Grant::Login(attempt, asked(client)))
+        }
         _ => Err(Reason::UnsupportedGrant.into()),
     }
 }
+
+/// An external issuer's token for the gate's own (RFC 7523 section 2.1).
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
 /// A client's credentials: by Basic or in the form, not both (RFC 6749 section 2.3).
 fn client_credentials(head: &request::Parts, form: &Form) -> Result<Option<Attempt>, Refusal> {

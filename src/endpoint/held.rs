@@ -7,7 +7,7 @@ use crate::dialect::Asker;
 use crate::refusal::{Reason, Refusal};
 use crate::token::TokenType;
 use crate::token::revocation::Revoked;
-use crate::token::verify::{VerifiedToken, verify};
+use crate::token::verify::{VerifiedToken, verify, verify_bearer};
 
 /// Ends a refresh token with all that came from its login, or an access token alone. A token that
 /// is not good needs no end: the client has what it asked for (RFC 7009 section 2.2).
@@ -54,12 +54,33 @@ pub(super) async fn introspect(
             authenticate(around, &attempt).await?;
         }
         Asker::Bearer(own) => {
-            good(around, &own, TokenType::Access)?;
+            good_bearer(around, &own).await?;
         }
     }
     Ok(good(around, token, TokenType::Access).ok())
 }
 
+/// The access token of somebody who asks for something: the gate's own, or an external issuer's.
+pub(super) async fn good_bearer(
+    around: &Surroundings<'_>,
+    token: &Secret<String>,
+) -> Result<VerifiedToken, Reason> {
+    let tokens = &around.snapshot.tokens;
+    let judge = || verify_bearer(token.expose(), tokens, clock::unix_now());
+    let verified = match judge() {
+        Err(Reason::KeysUnavailable | Reason::UnknownKey) => {
+            tokens.issuers.refreshed(token.expose()).await;
+            judge()?
+        }
+        verified => verified?,
+    };
+    match around.shared.revocations.hit(&verified) {
+        true => Err(Reason::Revoked),
+        false => Ok(verified),
+    }
+}
+
+/// A token of the gate's own.
 pub(super) fn good(
     around: &Surroundings<'_>,
     token: &Secret<String>,

@@ -9,10 +9,13 @@ pub(crate) mod ticket;
 
 use bytes::Bytes;
 use http::{Response, request};
+use serde_json::{Map, Value};
 
 use crate::clock;
 use crate::config::secret::Secret;
-use crate::dialect::{Asked, AskedLifetimes, Client, Endpoint, Facts, Grant, Mount, RefreshMode};
+use crate::dialect::{
+    Asked, AskedLifetimes, Client, Endpoint, ExternalIssuer, Facts, Grant, Mount, RefreshMode,
+};
 use crate::identity::{Attempt, Means, Principal, SecretKind};
 use crate::refusal::{Detail, Reason, Refusal};
 use crate::snapshot::{Shared, Snapshot};
@@ -21,9 +24,10 @@ use crate::store::family::{Family, Presented, Rotation};
 use crate::telemetry::metrics::Metrics;
 use crate::token::TokenType;
 use crate::token::issue::{Grantee, Holder, Lineage, Order, TokenPair, issue_pair};
+use crate::token::issuer::Issuer;
 use crate::token::keys::Key;
 use crate::token::revocation::Revoked;
-use crate::token::verify::{VerifiedToken, verify};
+use crate::token::verify::{VerifiedToken, verify_refresh};
 use crate::upstream::body::RequestBody;
 
 /// What the endpoints work with.
@@ -118,6 +122,16 @@ fn facts<'a>(around: &'a Surroundings<'_>, mount: &Mount) -> Facts<'a> {
         audience: &tokens.audience,
         base: format!("{}{}", around.origin, mount.prefix),
         keys: tokens.keys.all().iter().filter_map(Key::jwk).collect(),
+        knows_passwords: around.snapshot.providers.know_passwords(),
+        issuers: tokens.issuers.iter().map(external).collect(),
+    }
+}
+
+fn external(issuer: &Issuer) -> ExternalIssuer<'_> {
+    ExternalIssuer {
+        host: issuer.host(),
+        audience: issuer.audience().unwrap_or_default(),
+        client_id: issuer.client_id().unwrap_or_default(),
     }
 }
 
@@ -128,6 +142,8 @@ async fn login(
     asked: Asked,
 ) -> Result<TokenPair, Refusal> {
     let is_client = matches!(asked.client, Some(Client::Account));
+    // Its holder can get another assertion as it got this one (RFC 7521 section 4.1).
+    let is_assertion = attempt.kind == SecretKind::ExternalToken && asked.client.is_some();
     let client = client::judge(around, asked.client).await?;
     let principal = authenticate(around, &attempt).await;
     let mut principal = match is_client {
@@ -144,7 +160,7 @@ async fn login(
     let has_family = principal.family.is_some();
     lineage.family = principal.family.take().unwrap_or(lineage.family);
     let can_refresh = mount.dialect.refresh_mode() != RefreshMode::Absent;
-    let has_refresh = can_refresh && !is_client && !has_family;
+    let has_refresh = can_refresh && !is_client && !is_assertion && !has_family;
     let terms = Terms {
         login_scope: scope.clone(),
         scope,
@@ -178,7 +194,7 @@ async fn refresh(
 ) -> Result<TokenPair, Refusal> {
     let (snapshot, shared) = (around.snapshot, around.shared);
     let now = clock::unix_now();
-    let verified = verify(token.expose(), TokenType::Refresh, &snapshot.tokens, now)?;
+    let (verified, claims) = verify_refresh(token.expose(), &snapshot.tokens, now)?;
     if shared.revocations.hit(&verified) {
         return Err(Reason::Revoked.into());
     }
@@ -189,7 +205,7 @@ async fn refresh(
         .zip(verified.place())
         .ok_or(Reason::Revoked)?;
     // Asked before the token is taken: a provider that fails must not cost the client its token.
-    let mut principal = renew(around, &verified).await?;
+    let mut principal = renew(around, &verified, claims).await?;
     principal.resource = verified.resource().map(str::to_owned);
     // What a client was given once, a refresh does not widen (RFC 6749 section 6).
     let login_scope = match verified.client() {
@@ -282,12 +298,15 @@ fn narrow(scopes: &[String], asked: Option<&str>) -> Result<String, Reason> {
 }
 
 /// Asks the identity provider whether the account is still as it was.
-async fn renew(around: &Surroundings<'_>, verified: &VerifiedToken) -> Result<Principal, Refusal> {
+async fn renew(
+    around: &Surroundings<'_>,
+    verified: &VerifiedToken,
+    claims: Map<String, Value>,
+) -> Result<Principal, Refusal> {
     let login = application::open_sealed(around, verified)?;
-    let account = verified.account().ok_or(Reason::BadCredentials)?;
     let providers = &around.snapshot.providers;
     providers
-        .renew(verified.subject(), account, login, &around.means)
+        .renew(verified, claims, login, &around.means)
         .await
 }
 

@@ -15,7 +15,6 @@ use crate::clock;
 use crate::config::secret::Secret;
 use crate::dialect::Mount;
 use crate::refusal::{Reason, Refusal};
-use crate::token::TokenType;
 
 /// Gives a ticket for an access token that is good now.
 ///
@@ -26,7 +25,7 @@ pub(super) async fn give(
     mount: &Mount,
     token: &Secret<String>,
 ) -> Result<Secret<String>, Refusal> {
-    held::good(around, token, TokenType::Access)?;
+    held::good_bearer(around, token).await?;
     let mut bits = [0; TICKET];
     rand::fill(&mut bits).map_err(|_| broken())?;
     let ticket = Secret::new(URL_SAFE_NO_PAD.encode(bits));

@@ -1,6 +1,7 @@
 //! Who is this? The providers that know users, asked in the config's order.
 
 pub mod hashing;
+mod oidc;
 pub mod throttle;
 pub mod upstream_probe;
 pub mod users_file;
@@ -19,10 +20,16 @@ use crate::config::files::Files;
 use crate::config::problem::Problems;
 use crate::config::secret::Secret;
 use crate::refusal::{Reason, Refusal};
+use crate::token::Tokens;
+use crate::token::issuer::Issuers;
+use crate::token::issuer::config::OidcConfig;
+use crate::token::revocation::Revocations;
 use crate::token::seal::UpstreamLogin;
+use crate::token::verify::VerifiedToken;
 use crate::upstream::UpstreamConfig;
 use crate::upstream::connect::Upstream;
 use hashing::HashingPool;
+use oidc::Oidc;
 use upstream_probe::{UpstreamProbe, UpstreamProbeConfig};
 use users_file::UsersFile;
 
@@ -30,6 +37,8 @@ use users_file::UsersFile;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum IdentityConfig {
+    /// An external issuer of tokens, such as Auth0 or Keycloak.
+    Oidc(Box<OidcConfig>),
     /// The upstream itself is asked with the given credentials.
     UpstreamProbe(UpstreamProbeConfig),
     /// A YAML file with users and the hashes of their passwords.
@@ -93,8 +102,25 @@ pub struct Means<'a> {
     pub upstreams: &'a [Rc<Upstream>],
     /// Where passwords are hashed.
     pub hashing: &'a HashingPool,
+    /// What tokens have to be, and whose are good.
+    pub tokens: &'a Tokens,
+    /// What was taken back.
+    pub revocations: &'a Revocations,
     /// Who asks.
     pub client: IpAddr,
+}
+
+/// What a refresh token says of its account.
+#[derive(Debug)]
+pub struct Renewal<'a> {
+    /// The state of the account that it was issued for, without the provider's mark.
+    pub state: &'a str,
+    /// The refresh token.
+    pub token: &'a VerifiedToken,
+    /// Its further claims.
+    pub claims: Map<String, Value>,
+    /// What the user logged in with, if it was sealed into the token.
+    pub login: Option<UpstreamLogin>,
 }
 
 /// One kind of provider.
@@ -109,13 +135,11 @@ pub(crate) trait IdentityProvider {
         means: &Means<'_>,
     ) -> Result<Option<Principal>, Refusal>;
 
-    /// Judges whether an account of this provider is still as it was in `state`. Nothing if it is
-    /// not this provider's.
+    /// Judges whether an account of this provider is still as it was. Nothing if it is not this
+    /// provider's.
     async fn renew(
         &self,
-        subject: &str,
-        state: &str,
-        login: Option<UpstreamLogin>,
+        renewal: Renewal<'_>,
         means: &Means<'_>,
     ) -> Result<Option<Principal>, Refusal>;
 
@@ -132,6 +156,7 @@ pub(crate) trait IdentityProvider {
 /// The registry of provider kinds.
 #[derive(Debug)]
 enum Provider {
+    Oidc(Oidc),
     UpstreamProbe(UpstreamProbe),
     UsersFile(UsersFile),
 }
@@ -139,10 +164,43 @@ enum Provider {
 impl Provider {
     const fn kind(&self) -> &'static str {
         match self {
+            Self::Oidc(_) => Oidc::KIND,
             Self::UpstreamProbe(_) => UpstreamProbe::KIND,
             Self::UsersFile(_) => UsersFile::KIND,
         }
     }
+}
+
+/// The external issuers among the providers; notes every problem.
+#[must_use]
+pub fn issuers(
+    configs: &[IdentityConfig],
+    own_issuer: &str,
+    files: &Files,
+    problems: &mut Problems,
+) -> Issuers {
+    let external = configs.iter().enumerate().filter_map(|(index, config)| {
+        let at = format!("identity[{index}].oidc");
+        match config {
+            IdentityConfig::Oidc(config) => Some((at, &**config)),
+            _ => None,
+        }
+    });
+    let external: Vec<_> = external.collect();
+    let is_probe = |config: &IdentityConfig| matches!(config, IdentityConfig::UpstreamProbe(_));
+    if configs.iter().any(is_probe) {
+        let is_loose = |prefix: &str| !prefix.is_empty() && !prefix.contains(':');
+        for (at, config) in &external {
+            if is_loose(&config.subject_prefix) {
+                problems.add(
+                    format_args!("{at}.subject_prefix"),
+                    "must hold a `:` next to an upstream_probe: that is what no name has that the upstream knows",
+                );
+            }
+        }
+    }
+    let others = configs.len() - external.len();
+    Issuers::build(&external, own_issuer, others, files, problems)
 }
 
 /// The providers, in the config's order.
@@ -163,6 +221,7 @@ impl Providers {
         for (index, config) in configs.iter().enumerate() {
             let at = format!("identity[{index}]");
             providers.extend(match config {
+                IdentityConfig::Oidc(_) => Some(Provider::Oidc(Oidc)),
                 IdentityConfig::UpstreamProbe(config) => {
                     if !can_seal {
                         problems.add(
@@ -186,7 +245,7 @@ impl Providers {
     pub fn upstream_credentials(&self) -> Option<HashMap<String, HeaderValue>> {
         let files = self.0.iter().filter_map(|provider| match provider {
             Provider::UsersFile(file) => Some(file),
-            Provider::UpstreamProbe(_) => None,
+            Provider::Oidc(_) | Provider::UpstreamProbe(_) => None,
         });
         let mut files = files.peekable();
         files.peek()?;
@@ -201,10 +260,18 @@ impl Providers {
             .any(|provider| matches!(provider, Provider::UpstreamProbe(_)))
     }
 
+    /// Whether any of them knows passwords.
+    #[must_use]
+    pub fn know_passwords(&self) -> bool {
+        let mut providers = self.0.iter();
+        providers.any(|provider| !matches!(provider, Provider::Oidc(_)))
+    }
+
     /// Judges a login.
     ///
     /// # Errors
-    /// [`Reason::BadCredentials`], also if nobody knows the account; what kept the gate from
+    /// [`Reason::BadCredentials`], also if nobody knows the account; what is wrong with an external
+    /// token; what kept the gate from
     /// judging otherwise.
     pub async fn authenticate(
         &self,
@@ -213,6 +280,7 @@ impl Providers {
     ) -> Result<Principal, Refusal> {
         for provider in &self.0 {
             let principal = match provider {
+                Provider::Oidc(oidc) => oidc.authenticate(attempt, means).await?,
                 Provider::UpstreamProbe(probe) => probe.authenticate(attempt, means).await?,
                 Provider::UsersFile(file) => file.authenticate(attempt, means).await?,
             };
@@ -220,7 +288,10 @@ impl Providers {
                 return Ok(principal);
             }
         }
-        Err(Reason::BadCredentials.into())
+        match attempt.kind {
+            SecretKind::ExternalToken => Err(Reason::WrongIssuer.into()),
+            _ => Err(Reason::BadCredentials.into()),
+        }
     }
 
     /// Judges whether the account of a refresh token is still as it was.
@@ -230,17 +301,24 @@ impl Providers {
     /// otherwise.
     pub async fn renew(
         &self,
-        subject: &str,
-        account: &str,
+        token: &VerifiedToken,
+        claims: Map<String, Value>,
         login: Option<UpstreamLogin>,
         means: &Means<'_>,
     ) -> Result<Principal, Refusal> {
+        let account = token.account().ok_or(Reason::BadCredentials)?;
         let (kind, state) = account.split_once(':').ok_or(Reason::BadCredentials)?;
         for provider in self.0.iter().filter(|provider| provider.kind() == kind) {
-            let login = login.clone();
+            let renewal = Renewal {
+                state,
+                token,
+                claims: claims.clone(),
+                login: login.clone(),
+            };
             let principal = match provider {
-                Provider::UpstreamProbe(probe) => probe.renew(subject, state, login, means).await?,
-                Provider::UsersFile(file) => file.renew(subject, state, login, means).await?,
+                Provider::Oidc(oidc) => oidc.renew(renewal, means).await?,
+                Provider::UpstreamProbe(probe) => probe.renew(renewal, means).await?,
+                Provider::UsersFile(file) => file.renew(renewal, means).await?,
             };
             if let Some(principal) = principal {
                 return Ok(principal);
@@ -263,6 +341,7 @@ impl Providers {
         for provider in self.0.iter().filter(|provider| provider.kind() == kind) {
             let login = login.clone();
             let principal = match provider {
+                Provider::Oidc(oidc) => oidc.recall(subject, login, means).await?,
                 Provider::UpstreamProbe(probe) => probe.recall(subject, login, means).await?,
                 Provider::UsersFile(file) => file.recall(subject, login, means).await?,
             };

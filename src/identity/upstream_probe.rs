@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Map;
 
-use super::{Attempt, IdentityProvider, Means, Principal, SecretKind};
+use super::{Attempt, IdentityProvider, Means, Principal, Renewal, SecretKind};
 use crate::clock;
 use crate::config::problem::Problems;
 use crate::config::secret::Secret;
@@ -177,14 +177,12 @@ impl IdentityProvider for UpstreamProbe {
 
     async fn renew(
         &self,
-        _: &str,
-        state: &str,
-        login: Option<UpstreamLogin>,
+        renewal: Renewal<'_>,
         means: &Means<'_>,
     ) -> Result<Option<Principal>, Refusal> {
         let upstream = means.upstreams.get(self.upstream);
-        match login {
-            Some(login) if upstream.is_some_and(|upstream| upstream.name() == state) => {
+        match renewal.login {
+            Some(login) if upstream.is_some_and(|upstream| upstream.name() == renewal.state) => {
                 self.ask(login, means).await
             }
             _ => Ok(None),

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use siphasher::sip::SipHasher13;
 
 use super::hashing::{HashAlgorithm, StoredHash, hash};
-use super::{Attempt, IdentityProvider, Means, Principal, SecretKind};
+use super::{Attempt, IdentityProvider, Means, Principal, Renewal, SecretKind};
 use crate::config::files::Files;
 use crate::config::load::parse;
 use crate::config::problem::Problems;
@@ -227,14 +227,13 @@ impl IdentityProvider for UsersFile {
 
     async fn renew(
         &self,
-        subject: &str,
-        state: &str,
-        login: Option<UpstreamLogin>,
+        renewal: Renewal<'_>,
         _: &Means<'_>,
     ) -> Result<Option<Principal>, Refusal> {
+        let subject = renewal.token.subject();
         let user = self.find(subject);
-        let user = user.filter(|user| user.name == subject && user.state() == state);
-        let password = login.map(|login| login.password);
+        let user = user.filter(|user| user.name == subject && user.state() == renewal.state);
+        let password = renewal.login.map(|login| login.password);
         Ok(user.map(|user| user.principal(password, None)))
     }
 

@@ -79,6 +79,12 @@ metrics! {
         "Entries that left the cache of verified tokens to make room.";
     gauge cache_entries "tollgate_token_cache_entries" []
         "Entries in the cache of verified tokens.";
+    counter jwks_fetches "tollgate_jwks_fetches_total" ["issuer", "result"]
+        "Fetches of external issuers' keys, by result.";
+    gauge jwks_keys "tollgate_jwks_keys" ["issuer"]
+        "Usable keys of an external issuer.";
+    gauge jwks_last_success "tollgate_jwks_last_success_timestamp_seconds" ["issuer"]
+        "When an external issuer's keys were last fetched, in seconds since the epoch; 0 before the first time.";
     counter upstream_requests "tollgate_upstream_requests_total" ["upstream", "code_class"]
         "Answers from upstreams, by class of status.";
     histogram upstream_duration "tollgate_upstream_request_duration_seconds" ["upstream"]
@@ -166,6 +172,19 @@ impl Metrics {
         self.cache_entries
             .with_label_values::<&str>(&[])
             .set(entries);
+    }
+
+    /// An external issuer's keys were fetched, so many; or, without a number, they were not.
+    pub fn keys_fetched(&self, issuer: &str, keys: Option<usize>, last_success: u64) {
+        let result = if keys.is_some() { "ok" } else { "failed" };
+        self.jwks_fetches.with_label_values(&[issuer, result]).inc();
+        let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        if let Some(keys) = keys.and_then(|keys| i64::try_from(keys).ok()) {
+            self.jwks_keys.with_label_values(&[issuer]).set(keys);
+        }
+        self.jwks_last_success
+            .with_label_values(&[issuer])
+            .set(gauge(last_success));
     }
 
     /// A changed config was put in force, or refused.

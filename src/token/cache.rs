@@ -7,8 +7,8 @@
 //!
 //! Only verified tokens are ever remembered, so that refused ones push nothing out. Expiry is
 //! judged at every look-up, as is the generation of the rules that a token was verified under;
-//! a reload that changes keys or claims makes all older entries dead at once. What is dead is
-//! swept out within [`SWEEP_INTERVAL`].
+//! a reload that changes keys or claims makes all older entries dead at once, as a key that is gone
+//! at its external issuer does with that issuer's. What is dead is swept out within [`SWEEP_INTERVAL`].
 //!
 //! Weakness: when full, the oldest entry goes, however much it is used; its next request pays for
 //! one verification.
@@ -59,7 +59,9 @@ struct Entry {
 
 impl Entry {
     fn is_alive(&self, generation: u64, now: UnixTime, leeway: Duration) -> bool {
-        self.generation == generation && self.token.judge_time(now, leeway).is_ok()
+        self.generation == generation
+            && self.token.judge_time(now, leeway).is_ok()
+            && self.token.has_its_key()
     }
 
     fn weight(&self) -> usize {
@@ -228,7 +230,7 @@ impl Front {
                 }
                 held.judged = count;
             }
-            let is_alive = held.token.judge_time(now, leeway).is_ok();
+            let is_alive = held.token.judge_time(now, leeway).is_ok() && held.token.has_its_key();
             return is_alive.then(|| Rc::clone(&held.token));
         }
         let entry = self.shared.find(hash)?;
@@ -271,7 +273,9 @@ impl Front {
     pub fn sweep(&mut self, generation: u64, now: UnixTime, leeway: Duration) {
         for place in &mut self.slots {
             let is_dead = place.as_ref().is_some_and(|held| {
-                held.generation != generation || held.token.judge_time(now, leeway).is_err()
+                held.generation != generation
+                    || held.token.judge_time(now, leeway).is_err()
+                    || !held.token.has_its_key()
             });
             if is_dead {
                 *place = None;

@@ -83,7 +83,7 @@ pub(super) fn weight(texts: &[Box<str>]) -> usize {
 }
 
 /// The claim of this name, else what stands at this path.
-fn find<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+pub(super) fn find<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     if let Some(exact) = claims.get(name) {
         return Some(exact);
     }

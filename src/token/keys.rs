@@ -87,7 +87,7 @@ impl KeyAlgorithm {
         }
     }
 
-    const fn is_symmetric(self) -> bool {
+    pub(super) const fn is_symmetric(self) -> bool {
         matches!(self, Self::HS256 | Self::HS384 | Self::HS512)
     }
 }
@@ -105,6 +105,27 @@ pub struct Key {
 }
 
 impl Key {
+    /// A public key of somebody else, which verifies and is not told on.
+    pub(super) const fn external(
+        id: String,
+        algorithm: KeyAlgorithm,
+        verifying: DecodingKey,
+    ) -> Self {
+        Self {
+            id,
+            algorithm,
+            verifying,
+            signing: None,
+            public: None,
+        }
+    }
+
+    /// Whether it can sign, too.
+    #[must_use]
+    pub const fn can_sign(&self) -> bool {
+        self.signing.is_some()
+    }
+
     /// The public key as a JWK (RFC 7517 section 4); nothing if the key is a shared secret.
     #[must_use]
     pub const fn jwk(&self) -> Option<&Value> {
@@ -362,4 +383,4 @@ impl KeyAlgorithm {
 /// The shortest HMAC secret, in bytes: RFC 7518 section 3.2 for HS256.
 const MIN_SECRET: usize = 32;
 /// The smallest RSA key, in bits: RFC 7518 section 3.3.
-const MIN_RSA_BITS: usize = 2048;
+pub(super) const MIN_RSA_BITS: usize = 2048;

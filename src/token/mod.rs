@@ -2,9 +2,12 @@
 
 pub mod cache;
 pub mod claimed;
+pub mod compact;
 pub mod hash;
 pub mod issue;
+pub mod issuer;
 pub mod keys;
+pub mod listing;
 pub mod revocation;
 pub mod seal;
 pub mod verify;
@@ -22,6 +25,7 @@ use crate::config::problem::Problems;
 use crate::config::value::{Expanded, Span};
 use cache::CacheConfig;
 use claimed::Wanted;
+use issuer::Issuers;
 use keys::{KeyConfig, KeyRing};
 use seal::Sealer;
 
@@ -245,6 +249,8 @@ pub struct Tokens {
     pub lifetimes: Lifetimes,
     /// The further claims that the rules ask for.
     pub wanted: Wanted,
+    /// Whose tokens are good besides.
+    pub issuers: Issuers,
 }
 
 /// How long tokens live, by default and at most.
@@ -355,6 +361,7 @@ impl TokensConfig {
             sealer,
             lifetimes,
             wanted: Wanted::default(),
+            issuers: Issuers::default(),
         })
     }
 }

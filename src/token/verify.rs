@@ -2,22 +2,18 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::de::{DeserializeOwned, IgnoredAny};
-use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::claimed::{Claimed, Wanted, weight};
+use super::compact::{Compact, decode_part, is_typ};
+use super::issuer::source::KeyStand;
 use super::{Claims, TokenType, Tokens};
 use crate::clock::{self, UnixTime};
 use crate::refusal::Reason;
 
-/// The longest token that is looked at, in bytes. Longer ones are refused unread.
-pub const MAX_TOKEN: usize = 8 * 1024;
-
 /// Proof that a token's signature, type, issuer, audience and times were judged and held, or that
-/// a login was. Made by [`verify`] and [`VerifiedToken::of_login`] alone.
+/// a login was. Made by [`verify`], [`Issuer::judge`](super::issuer::Issuer::judge) and
+/// [`VerifiedToken::of_login`] alone.
 #[derive(Clone, Debug)]
 pub struct VerifiedToken {
     subject: Box<str>,
@@ -35,6 +31,20 @@ pub struct VerifiedToken {
     issued: Option<UnixTime>,
     expires: UnixTime,
     not_before: Option<UnixTime>,
+    /// For an external token: what it stands and falls with.
+    stand: Option<KeyStand>,
+}
+
+/// What an external issuer's genuine token says.
+#[derive(Debug)]
+pub(super) struct External {
+    pub(super) subject: String,
+    pub(super) scope: String,
+    pub(super) groups: Box<[Box<str>]>,
+    pub(super) id: Option<String>,
+    pub(super) issued: Option<UnixTime>,
+    pub(super) expires: UnixTime,
+    pub(super) not_before: Option<UnixTime>,
 }
 
 /// Who logged in without getting tokens.
@@ -76,7 +86,42 @@ impl VerifiedToken {
             issued: Some(at),
             expires,
             not_before: None,
+            stand: None,
         }
+    }
+
+    /// What stands for an external issuer's token, as long as its key does.
+    pub(super) fn of_issuer(
+        external: External,
+        claims: &Map<String, Value>,
+        wanted: &Wanted,
+        stand: KeyStand,
+    ) -> Self {
+        Self {
+            subject: external.subject.into(),
+            scope: external.scope.into(),
+            groups: external.groups,
+            claimed: Claimed::take(wanted, claims),
+            sealed: None,
+            account: None,
+            resource: None,
+            id: external.id.map(Into::into),
+            family: None,
+            client: None,
+            is_client_proved: false,
+            place: None,
+            issued: external.issued,
+            expires: external.expires,
+            not_before: external.not_before,
+            stand: Some(stand),
+        }
+    }
+
+    /// Whether the key that it was verified with still counts. Always so for the gate's own keys,
+    /// which change only with the rules.
+    #[must_use]
+    pub fn has_its_key(&self) -> bool {
+        self.stand.as_ref().is_none_or(KeyStand::holds)
     }
 
     /// `sub`.
@@ -231,28 +276,47 @@ pub fn verify(
     tokens: &Tokens,
     now: UnixTime,
 ) -> Result<VerifiedToken, Reason> {
-    if token.len() > MAX_TOKEN {
-        return Err(Reason::MalformedToken);
+    let (verified, _) = judge(token, expected, tokens, now)?;
+    Ok(verified)
+}
+
+/// As [`verify`], for a refresh token, with its further claims.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_refresh(
+    token: &str,
+    tokens: &Tokens,
+    now: UnixTime,
+) -> Result<(VerifiedToken, Map<String, Value>), Reason> {
+    judge(token, TokenType::Refresh, tokens, now)
+}
+
+/// Verifies an access token of the gate, or of an external issuer whose tokens open routes.
+///
+/// # Errors
+/// As [`verify`]; [`Reason::KeysUnavailable`] if an external issuer's token cannot be judged. For
+/// that and [`Reason::UnknownKey`] see [`Issuers::refreshed`](super::issuer::Issuers::refreshed).
+pub fn verify_bearer(token: &str, tokens: &Tokens, now: UnixTime) -> Result<VerifiedToken, Reason> {
+    match tokens.issuers.claimed_by(token) {
+        Some(issuer) => issuer.judge_bearer(token, tokens, now),
+        None => verify(token, TokenType::Access, tokens, now),
     }
-    let (message, signature) = token.rsplit_once('.').ok_or(Reason::MalformedToken)?;
-    let (header, payload) = message.split_once('.').ok_or(Reason::MalformedToken)?;
-    let header: Header = decode_part(header)?;
-    if header.crit.0 || header.b64.0 {
-        // RFC 7515 section 4.1.11: extensions that are not understood must be refused.
-        return Err(Reason::MalformedToken);
-    }
-    let key = tokens
-        .keys
-        .find(header.kid.as_deref())
-        .ok_or(Reason::UnknownKey)?;
-    if header.alg != key.algorithm.name() {
-        return Err(Reason::WrongAlgorithm);
-    }
-    if !key.verifies(message.as_bytes(), signature) {
-        return Err(Reason::InvalidSignature);
-    }
-    let claims: Claims = decode_part(payload)?;
-    if !header.typ.is_some_and(|typ| is_typ(&typ, expected)) {
+}
+
+fn judge(
+    token: &str,
+    expected: TokenType,
+    tokens: &Tokens,
+    now: UnixTime,
+) -> Result<(VerifiedToken, Map<String, Value>), Reason> {
+    let compact = Compact::parse(token)?;
+    let id = compact.header.kid.as_deref();
+    let key = tokens.keys.find(id).ok_or(Reason::UnknownKey)?;
+    compact.verifies(key)?;
+    let claims: Claims = decode_part(compact.payload)?;
+    let typ = compact.header.typ.as_deref();
+    if !typ.is_some_and(|typ| is_typ(typ, expected.typ())) {
         return Err(Reason::WrongType);
     }
     if claims.iss != tokens.issuer {
@@ -280,49 +344,8 @@ pub fn verify(
         issued: claims.iat.map(UnixTime),
         expires: UnixTime(claims.exp),
         not_before: claims.nbf.map(UnixTime),
+        stand: None,
     };
     verified.judge_time(now, tokens.leeway)?;
-    Ok(verified)
+    Ok((verified, claims.further))
 }
-
-/// The header's parameters that matter here (RFC 7515 section 4.1). Those that point elsewhere
-/// (`jku`, `jwk`, `x5u`) are never followed.
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    kid: Option<String>,
-    typ: Option<String>,
-    #[serde(default)]
-    crit: Presence,
-    #[serde(default)]
-    b64: Presence,
-}
-
-/// Whether a parameter is there, whatever its value.
-#[derive(Default)]
-struct Presence(bool);
-
-impl<'de> Deserialize<'de> for Presence {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        IgnoredAny::deserialize(deserializer).map(|_| Self(true))
-    }
-}
-
-/// Decodes strict base64url and strict JSON: no padding, no trailing bits, no repeated claims.
-fn decode_part<T: DeserializeOwned>(part: &str) -> Result<T, Reason> {
-    let json = URL_SAFE_NO_PAD
-        .decode(part)
-        .map_err(|_| Reason::MalformedToken)?;
-    serde_json::from_slice(&json).map_err(|_| Reason::MalformedToken)
-}
-
-/// RFC 7515 section 4.1.9: media types compare without case, `application/` may be left out.
-fn is_typ(typ: &str, expected: TokenType) -> bool {
-    let bare = match typ.split_at_checked(PREFIX.len()) {
-        Some((prefix, rest)) if prefix.eq_ignore_ascii_case(PREFIX) => rest,
-        _ => typ,
-    };
-    bare.eq_ignore_ascii_case(expected.typ())
-}
-
-const PREFIX: &str = "application/";
