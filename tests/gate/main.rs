@@ -37,6 +37,7 @@ mod messages;
 mod metrics;
 mod mounts;
 mod oauth2;
+mod oidc;
 mod path;
 mod policies;
 mod proxies;

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::client::{connect, connect_tls, read_response, send};
 use crate::support::gate::{Builder, Gate, claims, sign, sign_as};
+use crate::support::issuer::{Issuer, IssuerKey};
 use crate::support::upstream::Upstream;
 
 const ROUTES: &str = "
@@ -40,7 +41,11 @@ fn busy_gate() -> Gate {
         "  app: {{ endpoints: [ \"http://{}\" ] }}\n  down: {{ endpoints: [ \"http://127.0.0.1:1\" ] }}",
         upstream.address
     );
+    let issuer = Issuer::with(&[&IssuerKey::new("e1", "ES256")]);
+    let entry = issuer.entry(", subject_prefix: \"x:\"");
+    let identity = format!("identity: [ {{ users_file: users.yaml }}, {entry} ]");
     let gate = Builder::standard(upstream.address, ROUTES)
+        .line("identity:", &identity)
         .line("  app:", &app)
         .line("listeners:", "listeners: [ { address: \"127.0.0.1:0\", name: plain }, { address: \"127.0.0.1:0\", name: secure, tls: { certificate: a.crt, private_key: a.key } } ]")
         .certificate("a", &["gate.example"])

@@ -3,6 +3,7 @@
 pub(crate) mod client;
 pub(crate) mod gate;
 pub(crate) mod http2;
+pub(crate) mod issuer;
 mod observe;
 pub(crate) mod raw;
 pub(crate) mod reload;
