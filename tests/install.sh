@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Installs what the tests against real services need: the brokers, promtool, curl, and a
-# Python with real clients of MQTT and OAuth 2. For Debian and its children, as root or with
+# Installs what the tests against real services need: the brokers, promtool, curl, a Python with
+# real clients of MQTT and OAuth 2, and a Node with a real OpenID provider. For Debian and its children, as root or with
 # sudo. Says nothing and touches nothing when all of it is there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 packages=(ca-certificates curl mosquitto prometheus python3 python3-venv rabbitmq-server)
 python=${CARGO_TARGET_DIR:-target}/python
+node=${CARGO_TARGET_DIR:-target}/node
 
 as_root() {
     if [[ $(id -u) == 0 ]]; then "$@"; else sudo "$@"; fi
@@ -18,6 +19,9 @@ missing() {
         [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] ||
             echo "$package"
     done
+    # Any Node will do that is new enough for tests/oidc; Debian's npm is for Debian's alone.
+    command -v node >/dev/null || echo nodejs
+    command -v npm >/dev/null || echo npm
 }
 
 # The tests start their own brokers on free ports; packages must not start theirs.
@@ -56,4 +60,14 @@ if ! cmp -s tests/requirements.txt "$python/requirements.txt"; then
     "$python/bin/python" -m pip install --quiet --disable-pip-version-check \
         --require-hashes -r tests/requirements.txt
     cp tests/requirements.txt "$python/requirements.txt"
+fi
+
+# The stamp is the lock itself, copied once all of it is there.
+if ! cmp -s tests/oidc/package-lock.json "$node/installed.json"; then
+    echo "installing tests/oidc/package-lock.json into $node"
+    rm -rf "$node"
+    mkdir -p "$node"
+    cp tests/oidc/package.json tests/oidc/package-lock.json "$node"
+    (cd "$node" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null)
+    cp "$node/package-lock.json" "$node/installed.json"
 fi

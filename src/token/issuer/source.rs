@@ -82,7 +82,7 @@ struct Known {
     set: KeySet,
     /// When they were fetched; nothing if they never were.
     at: Option<Instant>,
-    /// Counts up when a key is gone or has become another.
+    /// Counts up when the keys change: one that is new can matter, too, to tokens without a key id.
     epoch: u64,
 }
 
@@ -275,7 +275,7 @@ impl KeySource {
         let known = Known {
             set,
             at: Some(clock::now()),
-            epoch: old.epoch.wrapping_add(u64::from(removed > 0)),
+            epoch: old.epoch.wrapping_add(u64::from(added + removed > 0)),
         };
         self.known.store(Arc::new(known));
         self.has_loaded

@@ -118,6 +118,37 @@ fn keys_can_be_fetched_without_discovery_and_over_tls_of_a_private_authority() {
 }
 
 #[test]
+fn an_issuer_that_is_found_over_tls_has_its_keys_over_tls() {
+    use std::io::{Read as _, Write as _};
+    use std::sync::OnceLock;
+
+    let upstream = Upstream::start();
+    let key = IssuerKey::new("e1", "ES256");
+    let plain = Issuer::with(&[&key]);
+    let (certificate, private) = crate::support::gate::self_signed(&["localhost"]);
+    static URL: OnceLock<String> = OnceLock::new();
+    let jwks = format!("{}jwks", plain.url);
+    let address = crate::support::raw::accepting_tls(&certificate, &private, move |mut stream| {
+        let _ = stream.read(&mut [0; 4096]);
+        let document = json!({"issuer": URL.wait(), "jwks_uri": jwks});
+        let _ = stream.write_all(ok(&document).as_bytes());
+        let _ = stream.flush();
+    });
+    let url = URL.get_or_init(|| format!("https://localhost:{}/", address.port()));
+    let gate = plain
+        .gate(&upstream, ROUTES, ", ca_file: ca.pem")
+        .edit(&plain.url, url)
+        .file("ca.pem", certificate)
+        .start();
+    let token = key.sign(&plain.claims_with("iss", json!(url)));
+    assert_eq!(gate.judge(&token), refused(503, "keys_unavailable"));
+    assert!(plain.seen().is_empty());
+    let listing = gate.on_admin("/keys").json();
+    let error = listing["issuers"][0]["last_error"].to_string();
+    assert!(error.contains("is not https, but the issuer is"), "{error}");
+}
+
+#[test]
 fn an_authority_that_is_not_trusted_is_not_believed() {
     let upstream = Upstream::start();
     let key = IssuerKey::new("e1", "ES256");
@@ -235,9 +266,10 @@ fn a_token_without_a_key_id_is_judged_where_there_is_one_key_alone() {
     let second = IssuerKey::new("e2", "ES256");
     issuer.publish(&[&key, &second]);
     assert_eq!(gate.judge(&second.sign(&issuer.claims())), good());
-    assert_eq!(gate.judge(&token), good(), "cached, and its key is there");
+    let unknown = refused(401, "unknown_key");
+    assert_eq!(gate.judge(&token), unknown, "cached");
     let token = key.sign_under(&json!({"alg": "ES256"}), &issuer.claims());
-    assert_eq!(gate.judge(&token), refused(401, "unknown_key"));
+    assert_eq!(gate.judge(&token), unknown, "not cached");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! How long known keys are good, and what a change of them does.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{ROUTES, good, refused, start};
 use crate::support::client::{connect, read_response};
 use crate::support::gate::Gate;
-use crate::support::issuer::{Issuer, IssuerKey, raw};
+use crate::support::issuer::{Issuer, IssuerKey, SILENCE, raw};
 use crate::support::reload::{Verdict, reload};
 use crate::support::upstream::Upstream;
 use crate::support::wait_for;
@@ -203,6 +203,46 @@ fn a_gate_starts_without_its_issuer_and_takes_its_tokens_once_it_is_there() {
     gate.wait_for_log("the load", |line| {
         line["message"] == "an issuer's keys were loaded"
     });
+}
+
+#[test]
+fn a_gate_starts_before_a_silent_issuer_has_answered() {
+    let upstream = Upstream::start();
+    let key = IssuerKey::new("e1", "ES256");
+    let issuer = Issuer::with(&[&key]);
+    issuer.answer_discovery(SILENCE);
+    let keys = ", keys: { timeout: 200ms }";
+    let gate = issuer.gate(&upstream, ROUTES, keys).start();
+    let expected = refused(503, "keys_unavailable");
+    assert_eq!(gate.judge(&key.sign(&issuer.claims())), expected);
+    let error = listing(&gate)["last_error"].clone();
+    assert_eq!(error, "fetching took longer than keys.timeout");
+}
+
+#[test]
+fn a_request_that_waits_for_keys_holds_up_no_other() {
+    let upstream = Upstream::start();
+    let key = IssuerKey::new("e1", "ES256");
+    let issuer = Issuer::with(&[&key]);
+    let keys = ", keys: { timeout: 1m }";
+    let gate = issuer
+        .gate(&upstream, ROUTES, keys)
+        .edit("workers: 2", "workers: 1")
+        .start();
+    issuer.answer_keys(SILENCE);
+    let token = IssuerKey::new("new", "ES256").sign(&issuer.claims());
+    let mut waits = connect(gate.address());
+    let request = format!(
+        "GET /api/x HTTP/1.1\r\nhost: gate.example\r\nauthorization: Bearer {token}\r\n\r\n"
+    );
+    waits.write_all(request.as_bytes()).unwrap();
+    wait_for("the fetch", || (issuer.fetches() == 2).then_some(()));
+    for _ in 0..10 {
+        assert_eq!(gate.judge(&key.sign(&issuer.claims())), good());
+    }
+    waits.set_nonblocking(true).unwrap();
+    let early = waits.read(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(early, Err(ErrorKind::WouldBlock));
 }
 
 #[test]

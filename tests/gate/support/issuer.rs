@@ -1,7 +1,7 @@
 //! An external issuer as a test wants it: its documents and keys change at a word.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
@@ -103,6 +103,8 @@ pub(crate) struct Issuer {
     pub(crate) url: String,
 }
 
+/// In place of an answer: none at all.
+pub(crate) const SILENCE: &str = "(silence)";
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 const JWKS: &str = "/jwks";
 
@@ -114,6 +116,11 @@ impl Issuer {
         let server = Upstream::scripted(move |seen, stream| {
             let answer = script.lock().unwrap().get(seen.target()).cloned();
             let answer = answer.unwrap_or_else(|| raw("404 Not Found", ""));
+            if answer == SILENCE {
+                // Until the gate has had enough.
+                let _ = stream.read(&mut [0]);
+                return false;
+            }
             // An empty answer is a connection that breaks.
             !answer.is_empty() && stream.write_all(answer.as_bytes()).is_ok()
         });
