@@ -229,6 +229,21 @@ impl Shared {
         self.current.load_full()
     }
 
+    /// Learns what was revoked before this process began. A store that lost it takes everything
+    /// back: nobody knows any more which tokens were revoked.
+    ///
+    /// # Errors
+    /// If the store cannot tell.
+    pub async fn recollect(&self) -> Result<(), StoreError> {
+        for revocation in self.store.revocations(clock::unix_now()).await? {
+            self.revocations.add(revocation);
+        }
+        match self.store.is_amnesic() {
+            true => self.revoke(Revoked::All).await,
+            false => Ok(()),
+        }
+    }
+
     /// Takes back what `revoked` names: in force from the very next request on.
     ///
     /// # Errors

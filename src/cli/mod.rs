@@ -5,6 +5,7 @@ mod keep;
 mod keys;
 pub mod reload;
 pub mod run;
+mod state;
 mod summary;
 pub mod tools;
 
@@ -83,6 +84,11 @@ enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
+    /// Move what the store keeps: refresh families, application tokens, revocations
+    State {
+        #[command(subcommand)]
+        command: StateCommand,
+    },
     /// Work with tokens
     Token {
         #[command(subcommand)]
@@ -112,6 +118,20 @@ enum KeysCommand {
         /// output]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum StateCommand {
+    /// Print all of it as lines of JSON; no token is in it, but hashes and sealed credentials are
+    Export {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Read an export from standard input
+    Import {
+        #[command(flatten)]
+        config: ConfigFile,
     },
 }
 
@@ -205,6 +225,12 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         }
         Command::HashPassword { algorithm, form } => tools::hash_password(algorithm, form),
         Command::Schema => tools::schema(),
+        Command::State {
+            command: StateCommand::Export { config },
+        } => state::export(&config.path),
+        Command::State {
+            command: StateCommand::Import { config },
+        } => state::import(&config.path),
         Command::Keys { command } => match command {
             KeysCommand::List { admin } => keys::list(admin),
             KeysCommand::Generate {

@@ -109,7 +109,7 @@ pub fn run(file: &Path) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let signals = Signals::catch()?;
-        let mut serving = serve(prepared)?;
+        let mut serving = serve(prepared, &files).await?;
         let reloader = Reloader::start(file, started, Arc::clone(&serving.admin))?;
         serving.load_keys().await;
         serving.announce();
@@ -176,7 +176,7 @@ pub struct Serving {
 ///
 /// # Errors
 /// If an address or thread cannot be had.
-pub fn serve(prepared: Prepared) -> anyhow::Result<Serving> {
+pub async fn serve(prepared: Prepared, files: &Files) -> anyhow::Result<Serving> {
     let Prepared {
         config,
         snapshot,
@@ -198,8 +198,10 @@ pub fn serve(prepared: Prepared) -> anyhow::Result<Serving> {
         cache,
         hashing,
         Throttle::new().map_err(no_random)?,
-        AnyStore::open(config.store)?,
+        AnyStore::open(&config.store, files, limits.state_size.0)?,
     ));
+    // Before anybody connects: what was revoked before must not be good again for a moment.
+    shared.recollect().await?;
     let (stop, drain) = drain::channel(config.drain.grace.0);
     let metrics = Metrics::new()?;
     metrics.set_build_info();

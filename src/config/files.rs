@@ -47,6 +47,12 @@ impl Files {
         }
     }
 
+    /// Where a file is.
+    #[must_use]
+    pub fn resolve(&self, path: &Path) -> PathBuf {
+        self.base.join(path)
+    }
+
     /// The file's bytes.
     ///
     /// # Errors

@@ -42,7 +42,8 @@ pub struct Config {
     /// Who knows users; asked in this order.
     #[serde(default)]
     pub identity: Vec<IdentityConfig>,
-    /// Where the gate keeps what outlives a request.
+    /// Where the gate keeps what outlives a request. Default: the file `state.redb` beside the
+    /// config.
     #[serde(default)]
     pub store: StoreConfig,
     /// The services behind the gate, by name.

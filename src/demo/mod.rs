@@ -42,7 +42,7 @@ pub fn run(listen: &str, admin: &str) -> anyhow::Result<()> {
         let signals = Signals::catch()?;
         // It goes on while the gate drains, so that requests under way can end.
         tokio::spawn(upstream::serve(legacy, Account::new("legacy", &password)));
-        let serving = serve(prepared)?;
+        let serving = serve(prepared, &files).await?;
         let gate = serving
             .addresses()
             .first()
@@ -70,6 +70,7 @@ listeners:
 tokens:
   issuer: tollgate-demo
   keys: [ {{ id: demo, algorithm: HS256, secret_file: signing }} ]
+store: memory
 identity:
   - users_file: users.yaml
 upstreams:

@@ -81,6 +81,8 @@ pub struct LimitsConfig {
     pub hashing_threads: usize,
     /// How many logins may wait for a hashing thread; further ones get 503.
     pub hashing_queue: usize,
+    /// The largest state file; beyond it logins and refreshes are refused.
+    pub state_size: Size,
     /// The most requests under way on one HTTP/2 connection.
     pub http2_streams: u32,
 }
@@ -96,6 +98,7 @@ impl Default for LimitsConfig {
             login_timeout: Span::seconds(10),
             hashing_threads: 1,
             hashing_queue: 64,
+            state_size: Size(4 * 1024 * 1024 * 1024),
             http2_streams: 128,
         }
     }

@@ -4,14 +4,18 @@ use std::time::Duration;
 
 use super::application::{ApplicationChange, ApplicationToken};
 use super::family::{Family, Presented, Rotation};
+use super::file::{FileStore, OpenError};
 use super::memory::MemoryStore;
 use super::{Record, Store, StoreConfig, StoreError};
 use crate::clock::UnixTime;
+use crate::config::files::Files;
 use crate::token::revocation::Revocation;
 
 /// The registry of stores.
 #[derive(Debug)]
 pub enum AnyStore {
+    /// In a file of this machine.
+    File(FileStore),
     /// In this process.
     Memory(MemoryStore),
 }
@@ -20,19 +24,30 @@ pub enum AnyStore {
 macro_rules! ask {
     ($any:ident, $store:ident => $asked:expr) => {
         match $any {
+            Self::File($store) => $asked.await,
             Self::Memory($store) => $asked.await,
         }
     };
 }
 
 impl AnyStore {
-    /// Opens the configured store.
+    /// Opens the configured store; a file has at most so many bytes, and stands where `files` says.
     ///
     /// # Errors
     /// If it cannot be had.
-    pub fn open(config: StoreConfig) -> Result<Self, StoreError> {
+    pub fn open(config: &StoreConfig, files: &Files, most: u64) -> Result<Self, OpenError> {
         match config {
+            StoreConfig::File(path) => FileStore::open(&files.resolve(path), most).map(Self::File),
             StoreConfig::Memory => Ok(Self::Memory(MemoryStore::default())),
+        }
+    }
+
+    /// Whether what it had before is lost, so that nobody knows what was revoked.
+    #[must_use]
+    pub fn is_amnesic(&self) -> bool {
+        match self {
+            Self::File(store) => store.set_aside().is_some(),
+            Self::Memory(_) => false,
         }
     }
 

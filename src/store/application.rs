@@ -54,6 +54,16 @@ impl fmt::Debug for ApplicationToken {
     }
 }
 
+impl ApplicationToken {
+    /// Changes what is to change.
+    pub fn apply(&mut self, change: ApplicationChange) {
+        self.is_revoked |= change.revoke;
+        if let Some(description) = change.description {
+            self.description = Some(description);
+        }
+    }
+}
+
 /// What changes about an application token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApplicationChange {

@@ -158,10 +158,7 @@ impl Store for MemoryStore {
         let token = applications.by_id.get_mut(&id);
         let token = token.filter(|token| creator.is_none_or(|creator| token.creator == creator));
         let Some(token) = token else { return Ok(None) };
-        token.is_revoked |= change.revoke;
-        if let Some(description) = change.description {
-            token.description = Some(description);
-        }
+        token.apply(change);
         Ok(Some(token.clone()))
     }
 

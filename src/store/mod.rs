@@ -4,8 +4,10 @@
 mod any;
 pub mod application;
 pub mod family;
+pub mod file;
 pub mod memory;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -18,13 +20,20 @@ use application::{ApplicationChange, ApplicationToken};
 use family::{Family, FamilyRecord, Presented, Rotation};
 
 /// Where the gate keeps what outlives a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StoreConfig {
+    /// In this file, for one gate alone: safe against crashes, and there again after a restart.
+    File(PathBuf),
     /// In this process: a restart ends all refresh tokens and forgets what was revoked, and
     /// replicas do not know each other's.
-    #[default]
     Memory,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self::File(PathBuf::from("state.redb"))
+    }
 }
 
 /// The store failed or is full.

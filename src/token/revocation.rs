@@ -42,6 +42,18 @@ pub struct Revocation {
     pub until: UnixTime,
 }
 
+impl Revocation {
+    /// Of two of the same, what both say together.
+    #[must_use]
+    pub fn or_later(self, other: &Self) -> Self {
+        Self {
+            what: self.what,
+            at: self.at.max(other.at),
+            until: self.until.max(other.until),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     /// Tokens issued up to this time are hit.

@@ -45,6 +45,7 @@ mod refresh;
 mod revocation;
 mod routes;
 mod start;
+mod state;
 mod streaming;
 mod subprotocol;
 mod support;

@@ -273,6 +273,18 @@ impl Gate {
         }
     }
 
+    /// Kills it as a crash would, and starts it again with the same files.
+    pub(crate) fn crash_and_start(mut self) -> Self {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let folder = std::mem::replace(&mut self.folder, Folder::new());
+        let mut command = Command::new(BINARY);
+        command
+            .args(["run", "--config"])
+            .arg(folder.path().join("tollgate.yaml"));
+        Self::spawn(command, folder)
+    }
+
     /// The first listener's address.
     pub(crate) fn address(&self) -> SocketAddr {
         self.listeners[0]

@@ -1,0 +1,349 @@
+//! Who writes the state file? One thread, so that no request ever waits for a disk on a worker.
+//! What waits together is committed together, and answered when it is on the disk.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use redb::backends::FileBackend;
+use redb::{
+    Builder, Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase as _, StorageError,
+};
+use tokio::sync::oneshot;
+
+use super::disk::Bounded;
+use super::layout::{self, Failure, Layout, VERSION};
+use crate::clock;
+use crate::store::StoreError;
+use crate::token::revocation::Revocation;
+
+/// Where the state file is, and how large it may become.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) path: PathBuf,
+    /// In bytes.
+    pub(super) most: u64,
+}
+
+/// Something to be done with the state.
+pub(super) trait Job: Send {
+    /// Does it.
+    fn run(&mut self, layout: &Layout<'_>) -> Result<(), Failure>;
+    /// Tells who waits how it went; with a text if nothing of the transaction could be kept.
+    fn end(self: Box<Self>, failed: Option<&str>);
+}
+
+/// A job that gives something back.
+pub(super) struct Task<T, F> {
+    pub(super) work: Option<F>,
+    pub(super) outcome: Option<Result<T, StoreError>>,
+    pub(super) answer: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Job for Task<T, F>
+where
+    T: Send,
+    F: FnOnce(&Layout<'_>) -> Result<T, Failure> + Send,
+{
+    fn run(&mut self, layout: &Layout<'_>) -> Result<(), Failure> {
+        let Some(work) = self.work.take() else {
+            return Ok(());
+        };
+        match work(layout) {
+            Ok(value) => self.outcome = Some(Ok(value)),
+            Err(Failure::Refused(error)) => self.outcome = Some(Err(error)),
+            Err(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+
+    fn end(self: Box<Self>, failed: Option<&str>) {
+        let unavailable = |text: &str| Err(StoreError::Unavailable(text.to_owned()));
+        let outcome = match (failed, self.outcome) {
+            (None, Some(outcome)) => outcome,
+            (Some(text), _) => unavailable(text),
+            (None, None) => unavailable("it was not done"),
+        };
+        // Who left needs no answer.
+        let _ = self.answer.send(outcome);
+    }
+}
+
+/// Why a state file could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("another process has the state file {} open", .0.display())]
+    Busy(PathBuf),
+    /// It is of another version of the gate.
+    #[error(
+        "the state file {} has layout {found}, and this gate knows {VERSION}: move it with `tollgate state export` and `import` of the gate that wrote it",
+        path.display()
+    )]
+    OtherLayout {
+        /// The state file.
+        path: PathBuf,
+        /// Its layout.
+        found: u64,
+    },
+    /// It is broken, and could not be moved out of the way either.
+    #[error("the state file {} is broken ({why}) and cannot be set aside: {source}", path.display())]
+    Stuck {
+        /// The state file.
+        path: PathBuf,
+        /// What is broken.
+        why: String,
+        /// Why it stays where it is.
+        source: std::io::Error,
+    },
+    /// It could not be read or written.
+    #[error("the state file {} cannot be used: {why}", path.display())]
+    Unusable {
+        /// The state file.
+        path: PathBuf,
+        /// What the operating system says.
+        why: String,
+    },
+}
+
+/// A state file that was opened.
+pub(super) struct Opened {
+    pub(super) database: Database,
+    /// Where the one is that was found broken.
+    pub(super) set_aside: Option<PathBuf>,
+}
+
+impl Place {
+    /// Opens the file, or makes it. A broken one is set aside, never emptied. Waits a while for
+    /// another process to let go of it, as at a restart.
+    pub(super) fn open(&self) -> Result<Opened, OpenError> {
+        let begun = clock::now();
+        loop {
+            match self.try_open() {
+                Err(OpenError::Busy(_)) if begun.elapsed() < PATIENCE => {
+                    thread::park_timeout(RETRY);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn try_open(&self) -> Result<Opened, OpenError> {
+        let broken = match self.open_as_it_is() {
+            Ok(database) => {
+                return Ok(Opened {
+                    database,
+                    set_aside: None,
+                });
+            }
+            Err(Broken::Error(error)) => return Err(error),
+            Err(Broken::File(why)) => why,
+        };
+        let aside = self.set_aside(broken)?;
+        match self.open_as_it_is() {
+            Ok(database) => Ok(Opened {
+                database,
+                set_aside: Some(aside),
+            }),
+            Err(Broken::Error(error)) => Err(error),
+            Err(Broken::File(why)) => Err(self.unusable(why)),
+        }
+    }
+
+    /// The revocations of a file that cannot be written, or none if there is no file yet. Nothing
+    /// if it cannot be read either, or its folder is not there.
+    pub(super) fn remember(&self) -> Option<Vec<Revocation>> {
+        if !self.path.exists() {
+            let folder = self.path.parent()?;
+            return (folder.as_os_str().is_empty() || folder.is_dir()).then(Vec::new);
+        }
+        let database = ReadOnlyDatabase::open(&self.path).ok()?;
+        let transaction = database.begin_read().ok()?;
+        layout::read_revocations(&transaction).ok()
+    }
+
+    fn open_as_it_is(&self) -> Result<Database, Broken> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&self.path);
+        let file = file.map_err(|error| self.unusable(error.to_string()))?;
+        let file = FileBackend::new(file).map_err(|error| self.unusable(error.to_string()))?;
+        let backend = Bounded {
+            file,
+            most: self.most,
+        };
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            Builder::new()
+                .set_cache_size(CACHE)
+                .set_check_integrity_on_open(true)
+                .create_with_backend(backend)
+        }));
+        let database = match opened {
+            Ok(Ok(database)) => database,
+            Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => {
+                return Err(OpenError::Busy(self.path.clone()).into());
+            }
+            Ok(Err(DatabaseError::Storage(StorageError::Io(error))))
+                if !is_broken_content(&error) =>
+            {
+                return Err(self.unusable(error.to_string()).into());
+            }
+            Ok(Err(error)) => return Err(Broken::File(error.to_string())),
+            Err(_) => return Err(Broken::File("reading it failed".to_owned())),
+        };
+        match self.version(&database) {
+            Ok(VERSION) => Ok(database),
+            Ok(found) => Err(OpenError::OtherLayout {
+                path: self.path.clone(),
+                found,
+            }
+            .into()),
+            Err(Failure::Unreadable(error)) => Err(Broken::File(error.to_string())),
+            Err(failure) => Err(self.unusable(failure.to_string()).into()),
+        }
+    }
+
+    fn version(&self, database: &Database) -> Result<u64, Failure> {
+        let transaction = database.begin_write()?;
+        let layout = Layout::new(&transaction);
+        let version = layout.version()?;
+        if layout.is_changed() {
+            transaction.commit()?;
+        }
+        Ok(version)
+    }
+
+    fn set_aside(&self, why: String) -> Result<PathBuf, OpenError> {
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".broken-{}", clock::unix_now().0));
+        let aside = PathBuf::from(name);
+        match fs::rename(&self.path, &aside) {
+            Ok(()) => {
+                let (file, aside_shown) = (self.path.display(), aside.display());
+                tracing::error!(
+                    %file, set_aside = %aside_shown, why,
+                    "the state file is broken and was set aside; a new one begins, and everybody has to log in again"
+                );
+                Ok(aside)
+            }
+            Err(source) => Err(OpenError::Stuck {
+                path: self.path.clone(),
+                why,
+                source,
+            }),
+        }
+    }
+
+    fn unusable(&self, why: String) -> OpenError {
+        OpenError::Unusable {
+            path: self.path.clone(),
+            why,
+        }
+    }
+}
+
+enum Broken {
+    Error(OpenError),
+    File(String),
+}
+
+impl From<OpenError> for Broken {
+    fn from(error: OpenError) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// Whether an I/O error tells of what stands in the file, and not of the disk.
+fn is_broken_content(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+    matches!(error.kind(), InvalidData | UnexpectedEof)
+}
+
+/// The thread that writes.
+pub(super) struct Writer {
+    pub(super) place: Place,
+    pub(super) database: Option<Database>,
+    pub(super) retry_at: Instant,
+}
+
+impl Writer {
+    /// Works until nobody can ask any more.
+    pub(super) fn run(mut self, jobs: &Receiver<Box<dyn Job>>) {
+        while let Ok(first) = jobs.recv() {
+            let more = jobs.try_iter().take(TOGETHER - 1);
+            let mut batch: Vec<_> = std::iter::once(first).chain(more).collect();
+            let failed = self.work(&mut batch).err();
+            for job in batch {
+                job.end(failed.as_deref());
+            }
+        }
+    }
+
+    /// Does all of a batch in one transaction, or nothing.
+    fn work(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), String> {
+        self.reopen()?;
+        let Some(database) = &self.database else {
+            return Err("it is not open".to_owned());
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| commit(database, batch)));
+        let why = match outcome {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(failure)) => failure.to_string(),
+            Err(_) => "the database failed".to_owned(),
+        };
+        // After a failure redb wants the file to be opened again.
+        self.database = None;
+        self.retry_at = clock::now() + RETRY_OPEN;
+        tracing::error!(
+            file = %self.place.path.display(), why,
+            "the state cannot be written; logins and refreshes get 503, good tokens go on"
+        );
+        Err(why)
+    }
+
+    fn reopen(&mut self) -> Result<(), String> {
+        if self.database.is_some() {
+            return Ok(());
+        }
+        if clock::now() < self.retry_at {
+            return Err("it failed a moment ago".to_owned());
+        }
+        self.retry_at = clock::now() + RETRY_OPEN;
+        let opened = self.place.try_open().map_err(|error| error.to_string())?;
+        self.database = Some(opened.database);
+        tracing::info!(file = %self.place.path.display(), "the state can be used again");
+        Ok(())
+    }
+}
+
+fn commit(database: &Database, batch: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+    let mut transaction = database.begin_write()?;
+    // A crash then needs no repair that reads the whole file.
+    transaction.set_quick_repair(true);
+    let layout = Layout::new(&transaction);
+    for job in batch {
+        job.run(&layout)?;
+    }
+    match layout.is_changed() {
+        true => transaction.commit()?,
+        false => transaction.abort()?,
+    }
+    Ok(())
+}
+
+/// Of the file, in memory, in bytes.
+const CACHE: usize = 16 * 1024 * 1024;
+/// How many jobs are done in one transaction.
+const TOGETHER: usize = 512;
+/// How long another process may take to let go of the file.
+const PATIENCE: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_millis(50);
+const RETRY_OPEN: Duration = Duration::from_secs(1);
