@@ -107,14 +107,17 @@ pub fn run(file: &Path) -> anyhow::Result<()> {
     let started = Started::new(&prepared.config, files.looks());
     let _logging = start_logging(&prepared.config.log);
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let signals = Signals::catch()?;
         let mut serving = serve(prepared, &files).await?;
         let reloader = Reloader::start(file, started, Arc::clone(&serving.admin))?;
         serving.load_keys().await;
         serving.announce();
         serving.until_signalled(signals, Some(reloader)).await
-    })
+    });
+    // A look-up of an issuer's name that hangs holds up nothing.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// The signals that a gate heeds, caught from now on.

@@ -187,19 +187,16 @@ pub fn issuers(
         }
     });
     let external: Vec<_> = external.collect();
-    let is_probe = |config: &IdentityConfig| matches!(config, IdentityConfig::UpstreamProbe(_));
-    if configs.iter().any(is_probe) {
-        let is_loose = |prefix: &str| !prefix.is_empty() && !prefix.contains(':');
-        for (at, config) in &external {
-            if is_loose(&config.subject_prefix) {
-                problems.add(
-                    format_args!("{at}.subject_prefix"),
-                    "must hold a `:` next to an upstream_probe: that is what no name has that the upstream knows",
-                );
-            }
+    let others = configs.len() - external.len();
+    let is_loose = |prefix: &str| !prefix.is_empty() && !prefix.contains(':');
+    for (at, config) in &external {
+        if others > 0 && is_loose(&config.subject_prefix) {
+            problems.add(
+                format_args!("{at}.subject_prefix"),
+                "must hold a `:` next to a users_file or an upstream_probe: no name there has one",
+            );
         }
     }
-    let others = configs.len() - external.len();
     Issuers::build(&external, own_issuer, others, files, problems)
 }
 

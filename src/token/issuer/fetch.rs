@@ -48,12 +48,12 @@ pub enum FetchError {
         cause: String,
     },
     /// The answer is not what it should be.
-    #[error("the answer of {uri} is not the expected JSON: {source}")]
+    #[error("the answer of {uri} is not the expected JSON: {cause}")]
     Json {
         /// What was asked.
         uri: Uri,
         /// What is wrong with it.
-        source: serde_json::Error,
+        cause: String,
     },
     /// The discovery document is another issuer's.
     #[error("the document at {uri} is for another issuer: it says `{found}`")]
@@ -120,7 +120,7 @@ impl Client {
             None => self.discover(spec).await?,
         };
         let json = self.get(&uri).await?;
-        KeySet::parse(&json, &spec.algorithms).map_err(|source| FetchError::Json { uri, source })
+        KeySet::parse(&json, &spec.algorithms).map_err(|error| unexpected(uri, &error))
     }
 
     /// Where the issuer says that its keys are. The document must be the issuer's own (Discovery
@@ -130,10 +130,10 @@ impl Client {
         let json = self.get(&uri).await?;
         let document: Document = match serde_json::from_slice(&json) {
             Ok(document) => document,
-            Err(source) => return Err(FetchError::Json { uri, source }),
+            Err(error) => return Err(unexpected(uri, &error)),
         };
         if document.issuer != spec.issuer {
-            let found = document.issuer;
+            let found = shorten(document.issuer);
             return Err(FetchError::OtherIssuer { uri, found });
         }
         let parsed = url::parse(&document.jwks_uri, spec.is_plaintext_fine);
@@ -144,10 +144,13 @@ impl Client {
         match parsed {
             Ok(jwks) if is_downgrade(&jwks) => Err(FetchError::JwksUri {
                 uri,
-                why: format!("`{jwks}` is not https, but the issuer is"),
+                why: shorten(format!("`{jwks}` is not https, but the issuer is")),
             }),
             Ok(jwks) => Ok(jwks),
-            Err(why) => Err(FetchError::JwksUri { uri, why }),
+            Err(why) => Err(FetchError::JwksUri {
+                uri,
+                why: shorten(why),
+            }),
         }
     }
 
@@ -182,6 +185,19 @@ struct Document {
     jwks_uri: String,
 }
 
+fn unexpected(uri: Uri, error: &serde_json::Error) -> FetchError {
+    let cause = shorten(error.to_string());
+    FetchError::Json { uri, cause }
+}
+
+/// What a stranger wrote is told in part.
+fn shorten(text: String) -> String {
+    match text.char_indices().nth(MAX_TOLD) {
+        Some((at, _)) => text.split_at(at).0.to_owned() + "…",
+        None => text,
+    }
+}
+
 fn causes(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -195,3 +211,5 @@ fn causes(error: &dyn StdError) -> String {
 
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER: usize = 1024 * 1024;
+/// How many letters of an answer are told.
+const MAX_TOLD: usize = 200;

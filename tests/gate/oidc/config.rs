@@ -135,6 +135,8 @@ fn next_to_another_provider_subjects_have_to_be_kept_apart() {
         let text = complaint(&identity);
         assert!(text.contains(expected), "{identity}: {text}");
     }
+    let loose = complaint(&format!("{users}, {}", prefixed("a", "x")));
+    assert!(loose.contains("must hold a `:`"), "{loose}");
     for identity in [
         oidc("a", ""),
         format!("{users}, {}", prefixed("a", "x:")),
@@ -253,8 +255,9 @@ fn keys_list_tells_what_a_running_gate_has() {
 fn inspect_judges_an_external_token_with_the_issuers_keys() {
     let (_upstream, issuer, key, gate) = start(", subject_prefix: \"x:\"");
     let config = gate.folder().path().join("tollgate.yaml");
+    let config = config.to_str().unwrap();
     let inspect = |token: &str| {
-        let arguments = ["token", "inspect", "--config", config.to_str().unwrap()];
+        let arguments = ["token", "inspect", "--config", config];
         let output = run(&arguments, &format!("{token}\n"));
         String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
     };
@@ -265,4 +268,10 @@ fn inspect_judges_an_external_token_with_the_issuers_keys() {
     );
     let other = key.sign(&issuer.claims_with("aud", serde_json::json!("x")));
     assert!(inspect(&other).contains("wrong_audience"));
+    let token = key.sign(&issuer.claims());
+    let arguments = [
+        "explain", "GET", "/api/x", "--token", &token, "--config", config,
+    ];
+    let explained = String::from_utf8(run(&arguments, "").stdout).unwrap();
+    assert!(explained.contains("good, of x:alice"), "{explained}");
 }

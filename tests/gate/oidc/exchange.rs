@@ -12,7 +12,7 @@ use crate::support::upstream::Upstream;
 const ROUTES: &str = "
   - { path: /data/**, upstream: app, require: { scopes: [ read ], groups: [ staff ], claims: { tenant.name: { equals: acme } } } }
 ";
-const PREFIX: &str = ", subject_prefix: \"auth0|\", client_id: console";
+const PREFIX: &str = ", subject_prefix: \"auth0:\", client_id: console";
 
 struct Setup {
     _upstream: Upstream,
@@ -93,7 +93,7 @@ fn a_datarhei_client_exchanges_its_external_token_and_refreshes() {
     let access = claims_of(&text(&pair, "access_token"));
     for (name, value) in [
         ("iss", json!("tollgate")),
-        ("sub", json!("auth0|alice")),
+        ("sub", json!("auth0:alice")),
         ("scope", json!("read write")),
         ("groups", json!(["staff"])),
         ("tenant", json!({"name": "acme"})),
@@ -113,7 +113,7 @@ fn a_datarhei_client_exchanges_its_external_token_and_refreshes() {
         assert_eq!(again.status, 200, "{}", again.text());
         let access = text(&again.json(), "access_token");
         assert_eq!(gate.get("/data/x", &access).status, 200);
-        assert_eq!(claims_of(&access)["sub"], "auth0|alice");
+        assert_eq!(claims_of(&access)["sub"], "auth0:alice");
         assert_eq!(claims_of(&access)["tenant"], json!({"name": "acme"}));
     }
     let external = gate.get("/api/login/refresh", &setup.token());
@@ -279,7 +279,7 @@ fn an_assertion_buys_an_access_token_and_no_refresh_token() {
     let answer = answer.json();
     assert_eq!(answer["refresh_token"], Value::Null);
     let access = text(&answer, "access_token");
-    assert_eq!(claims_of(&access)["sub"], "auth0|alice");
+    assert_eq!(claims_of(&access)["sub"], "auth0:alice");
     assert_eq!(gate.get("/data/x", &access).status, 200);
 
     let narrow = post(

@@ -50,6 +50,8 @@ fn a_document_that_is_not_the_issuers_own_or_leads_elsewhere_is_not_believed() {
         assert!(error.contains("jwks_uri"), "{uri}: {error}");
         assert!(!error.contains("hidden"), "{error}");
     }
+    let long = discovery(|_, document| document["issuer"] = "x".repeat(10_000).into());
+    assert!(long.len() < 500, "{long}");
     let lacking = discovery(|_, document| {
         document.as_object_mut().unwrap().remove("jwks_uri");
     });
