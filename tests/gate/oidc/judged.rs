@@ -4,11 +4,11 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
 use super::{ROUTES, good, refused, start};
-use crate::support::gate::{Builder, claims, sign, users};
+use crate::support::gate::{Builder, Gate, claims, sign, users};
 use crate::support::issuer::{Issuer, IssuerKey};
 use crate::support::tokens::{encode, forge_with};
-use crate::support::unix_now;
 use crate::support::upstream::Upstream;
+use crate::support::{unix_now, wait_for};
 
 #[test]
 fn tokens_under_every_algorithm_pass_as_they_are_cached_or_not() {
@@ -276,17 +276,7 @@ fn revocation_by_subject_and_by_id_hits_external_tokens_and_no_others_of_that_id
     }
     let id = claims_of_one["jti"].as_str().unwrap();
     let external = format!("{}#{id}", issuer.url);
-    let revoke = |body: Value| {
-        let body = body.to_string();
-        let length = body.len();
-        let request = format!(
-            "POST /revoke HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
-        );
-        assert_eq!(
-            crate::support::client::send(gate.admin, request).status,
-            200
-        );
-    };
+    let revoke = |body: Value| revoke(&gate, &body);
     revoke(json!({"token_id": external}));
     assert_eq!(gate.judge(&one), refused(401, "revoked"));
     assert_eq!(gate.judge(&own), good());
@@ -297,4 +287,39 @@ fn revocation_by_subject_and_by_id_hits_external_tokens_and_no_others_of_that_id
     assert_eq!(gate.judge(&other), good());
     revoke(json!({"subject": "ext:alice"}));
     assert_eq!(gate.judge(&other), refused(401, "revoked"));
+}
+
+fn revoke(gate: &Gate, body: &Value) {
+    let body = body.to_string();
+    let length = body.len();
+    let request = format!(
+        "POST /revoke HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    );
+    assert_eq!(
+        crate::support::client::send(gate.admin, request).status,
+        200
+    );
+}
+
+#[test]
+fn a_revocation_outlives_an_external_token_that_lives_longer_than_the_gates_own() {
+    let upstream = Upstream::start();
+    let key = IssuerKey::new("e1", "ES256");
+    let issuer = Issuer::with(&[&key]);
+    let short = "audience: gate\n  access_ttl: 1s\n  refresh_ttl: 1s\n  max_access_ttl: 1s\n  max_refresh_ttl: 1s\n  keys:";
+    let gate = issuer
+        .gate(&upstream, ROUTES, "")
+        .edit("audience: gate\n  keys:", short)
+        .start();
+    // One of the gate's own that lives longer than any could shows when revocations are forgotten.
+    let (own, external) = (claims(), issuer.claims());
+    let id = external["jti"].as_str().unwrap();
+    revoke(&gate, &json!({"token_id": own["jti"]}));
+    revoke(&gate, &json!({"token_id": format!("{}#{id}", issuer.url)}));
+    let (own, external) = (sign(&own), key.sign(&external));
+    assert_eq!(gate.judge(&own), refused(401, "revoked"));
+    wait_for("the gate to forget", || {
+        (gate.judge(&own) == good()).then_some(())
+    });
+    assert_eq!(gate.judge(&external), refused(401, "revoked"));
 }
