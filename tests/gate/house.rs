@@ -35,7 +35,7 @@ dialect      | clock::UnixTime config::problem config::secret config::value iden
 identity     | clock config refusal token upstream
 upstream     | clock config credential refusal route stream telemetry token
 token        | clock config refusal
-store        | clock token::revocation
+store        | clock config::files token::revocation
 telemetry    | clock credential::Location refusal token::verify::VerifiedToken upstream::tunnel::End
 
 config          | admin cli::reload::ReloadConfig dialect identity route server store telemetry token upstream
