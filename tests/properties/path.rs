@@ -64,7 +64,8 @@ fn piece() -> impl Strategy<Value = (String, String)> {
         1 => Just(same("%25")),
         1 => Just(same("%2F")),
         1 => byte,
-        1 => "[ -~]".prop_map(move |text| same(&text)),
+        // A bare `%` would make digits of the letters behind it.
+        1 => "[ -$&-~]".prop_map(move |text| same(&text)),
         1 => Just(same("\u{e4}")),
     ]
 }
