@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Response, StatusCode, request};
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 use time::format_description::well_known::Iso8601;
 use time::{Date, OffsetDateTime, PrimitiveDateTime};
 
-use super::wire::{Fields, json_answer, media_type, post_only};
+use super::wire::{Fields, json_answer, media_type, only_bearer, post_only};
 use super::{
     ApplicationAnswer, ApplicationCommand, Asked, CrossOrigin, Dialect, Endpoint, Grant,
     UsualLifetimes,
@@ -186,17 +186,8 @@ fn login(head: &request::Parts, body: &[u8]) -> Result<Grant, Refusal> {
 
 /// The access token of who manages application tokens.
 fn bearer(head: &request::Parts) -> Result<Secret<String>, Refusal> {
-    let mut values = head.headers.get_all(AUTHORIZATION).iter();
-    let value = values.next().ok_or(Reason::MissingCredential)?;
-    if values.next().is_some() {
-        return Err(Reason::SeveralCredentials.into());
-    }
-    let value = value.to_str().map_err(|_| Reason::MalformedToken)?;
-    let (scheme, token) = value.split_once(' ').ok_or(Reason::MalformedToken)?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(Reason::MissingCredential.into());
-    }
-    Ok(Secret::new(token.trim().to_owned()))
+    let token = only_bearer(head)?.ok_or(Reason::MissingCredential)?;
+    Ok(Secret::new(token.to_owned()))
 }
 
 /// A JSON object.

@@ -7,11 +7,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::AUTHORIZATION;
 use http::{Method, Response, StatusCode, request};
 use serde_json::json;
 
-use super::wire::{Fields, json_answer};
+use super::wire::{Fields, json_answer, only_bearer};
 use super::{CrossOrigin, Dialect, Endpoint, Grant, RefreshMode, UsualLifetimes};
 use crate::config::secret::Secret;
 use crate::refusal::{Reason, Refusal};
@@ -38,28 +37,14 @@ impl Dialect for Ticket {
     }
 
     fn parse(&self, _: Endpoint, head: &request::Parts, body: &[u8]) -> Result<Grant, Refusal> {
-        let mut values = head.headers.get_all(AUTHORIZATION).iter();
-        let in_header = values.next();
         let fields = Fields::parse(head, body);
         let in_body = match &fields {
             Some(fields) => fields.text("access_token")?,
             None => None,
         };
-        let token = match (in_header, in_body) {
+        let token = match (only_bearer(head)?, in_body) {
             (Some(_), Some(_)) => return Err(Reason::SeveralCredentials.into()),
-            (Some(_), None) if values.next().is_some() => {
-                return Err(Reason::SeveralCredentials.into());
-            }
-            (Some(value), None) => {
-                let value = value.to_str().map_err(|_| Reason::MalformedToken)?;
-                let (scheme, token) = value.split_once(' ').ok_or(Reason::MalformedToken)?;
-                let scheme = scheme.strip_suffix(':').unwrap_or(scheme);
-                let is_bearer = scheme.eq_ignore_ascii_case("bearer");
-                is_bearer
-                    .then_some(token)
-                    .ok_or(Reason::MissingCredential)?
-            }
-            (None, Some(token)) => token,
+            (Some(token), None) | (None, Some(token)) => token,
             (None, None) => return Err(Reason::MissingCredential.into()),
         };
         Ok(Grant::Ticket(Secret::new(token.trim().to_owned())))

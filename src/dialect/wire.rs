@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, StatusCode, request};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
@@ -17,6 +17,25 @@ pub(super) fn post_only(head: &request::Parts) -> Endpoint {
         Endpoint::Login
     } else {
         Endpoint::WrongMethod("POST")
+    }
+}
+
+/// The token of the only `Authorization`, which must be a Bearer's; nothing if there is none. The
+/// scheme compares without case and may carry a colon.
+pub(super) fn only_bearer(head: &request::Parts) -> Result<Option<&str>, Refusal> {
+    let mut values = head.headers.get_all(AUTHORIZATION).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(Reason::SeveralCredentials.into());
+    }
+    let value = value.to_str().map_err(|_| Reason::MalformedToken)?;
+    let (scheme, token) = value.split_once(' ').ok_or(Reason::MalformedToken)?;
+    let scheme = scheme.strip_suffix(':').unwrap_or(scheme);
+    match scheme.eq_ignore_ascii_case("bearer") {
+        true => Ok(Some(token.trim())),
+        false => Err(Reason::MissingCredential.into()),
     }
 }
 
