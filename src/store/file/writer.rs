@@ -101,7 +101,10 @@ pub enum OpenError {
         source: std::io::Error,
     },
     /// It could not be read or written.
-    #[error("the state file {} cannot be used: {why}", path.display())]
+    #[error(
+        "the state file {} cannot be used: {why}; `store` says where it is, `store: memory` does without",
+        path.display()
+    )]
     Unusable {
         /// The state file.
         path: PathBuf,
@@ -154,13 +157,9 @@ impl Place {
         }
     }
 
-    /// The revocations of a file that cannot be written, or none if there is no file yet. Nothing
-    /// if it cannot be read either, or its folder is not there.
+    /// The revocations of a file that cannot be written. Nothing if it cannot be read either, or is
+    /// not there yet: that is no accident, but a wrong config.
     pub(super) fn remember(&self) -> Option<Vec<Revocation>> {
-        if !self.path.exists() {
-            let folder = self.path.parent()?;
-            return (folder.as_os_str().is_empty() || folder.is_dir()).then(Vec::new);
-        }
         let database = ReadOnlyDatabase::open(&self.path).ok()?;
         let transaction = database.begin_read().ok()?;
         layout::read_revocations(&transaction).ok()
@@ -175,6 +174,7 @@ impl Place {
             .mode(0o600)
             .open(&self.path);
         let file = file.map_err(|error| self.unusable(error.to_string()))?;
+        let length = file.metadata().map_or(0, |metadata| metadata.len());
         let file = FileBackend::new(file).map_err(|error| self.unusable(error.to_string()))?;
         let backend = Bounded {
             file,
@@ -183,7 +183,7 @@ impl Place {
         let opened = catch_unwind(AssertUnwindSafe(|| {
             Builder::new()
                 .set_cache_size(CACHE)
-                .set_check_integrity_on_open(true)
+                .set_check_integrity_on_open(length <= CHECKED)
                 .create_with_backend(backend)
         }));
         let database = match opened {
@@ -339,6 +339,9 @@ fn commit(database: &Database, batch: &mut [Box<dyn Job>]) -> Result<(), Failure
     Ok(())
 }
 
+/// The longest file that is read as a whole before it is used, in bytes: a start must not take
+/// long. Of a longer one a broken part is found when it is met.
+const CHECKED: u64 = 512 * 1024 * 1024;
 /// Of the file, in memory, in bytes.
 const CACHE: usize = 16 * 1024 * 1024;
 /// How many jobs are done in one transaction.
