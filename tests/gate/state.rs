@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -246,6 +247,57 @@ fn a_full_disk_refuses_logins_and_lets_good_tokens_go_on() {
     fs::write(&config, text).unwrap();
     let gate = gate.crash_and_start();
     assert_eq!(refresh(&gate, &pair).status, 200);
+}
+
+#[test]
+fn a_file_that_cannot_be_written_any_more_refuses_logins_and_is_still_read() {
+    let (_upstream, builder) = builder();
+    let mut gate = builder.file("users.yaml", cheap_user()).start();
+    let (kept, ended) = (gate.login("root", "memphis"), gate.login("root", "memphis"));
+    revoke(
+        &gate,
+        &[
+            "--family",
+            claims_of(ended["jwt"].as_str().unwrap())["fam"]
+                .as_str()
+                .unwrap(),
+        ],
+    );
+    gate.end();
+    let (path, folder) = (state(&gate), gate.folder().path().to_owned());
+    let binary = folder.join("tollgate");
+    fs::copy(BINARY, &binary).unwrap();
+    for (path, mode) in [(&path, 0o444), (&binary, 0o555), (&folder, 0o555)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    // For root every file can be written.
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&binary);
+    let is_root = fs::metadata(&path).unwrap().uid() == 0;
+    let gate = gate.crash_and_start_by(if is_root {
+        command
+    } else {
+        Command::new(&binary)
+    });
+    assert_eq!((opens(&gate, &kept), opens(&gate, &ended)), (200, 401));
+    let login = json!({"username": "root", "password": "memphis"}).to_string();
+    let refused = gate.post_json("/auth/authenticate", &login);
+    assert_eq!(
+        (refused.status, refused.header("retry-after")),
+        (503, Some("1"))
+    );
+    assert_eq!(refresh(&gate, &kept).status, 503);
+    let line = gate.wait_for_log("why", |line| line["level"] == "ERROR");
+    assert!(
+        line["error"]
+            .as_str()
+            .unwrap()
+            .contains("state.redb cannot be used"),
+        "{line}"
+    );
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[test]

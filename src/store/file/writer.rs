@@ -2,6 +2,7 @@
 //! What waits together is committed together, and answered when it is on the disk.
 
 use std::fs::OpenOptions;
+use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -9,9 +10,9 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use redb::backends::FileBackend;
+use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{
-    Builder, Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase as _, StorageError,
+    Builder, Database, DatabaseError, ReadableDatabase as _, StorageBackend as _, StorageError,
 };
 use tokio::sync::oneshot;
 
@@ -160,9 +161,20 @@ impl Place {
     /// The revocations of a file that cannot be written. Nothing if it cannot be read either, or is
     /// not there yet: that is no accident, but a wrong config.
     pub(super) fn remember(&self) -> Option<Vec<Revocation>> {
-        let database = ReadOnlyDatabase::open(&self.path).ok()?;
-        let transaction = database.begin_read().ok()?;
-        layout::read_revocations(&transaction).ok()
+        let bytes = fs::File::open(&self.path).and_then(|file| {
+            let mut bytes = Vec::new();
+            file.take(CHECKED).read_to_end(&mut bytes).map(|_| bytes)
+        });
+        // A crash leaves a file that has to be repaired, here in memory.
+        let bytes = bytes.ok()?;
+        let memory = InMemoryBackend::new();
+        memory.set_len(bytes.len() as u64).ok()?;
+        memory.write(0, &bytes).ok()?;
+        let read = || {
+            let database = Builder::new().create_with_backend(memory).ok()?;
+            layout::read_revocations(&database.begin_read().ok()?).ok()
+        };
+        catch_unwind(AssertUnwindSafe(read)).ok()?
     }
 
     fn open_as_it_is(&self) -> Result<Database, Broken> {

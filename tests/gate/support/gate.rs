@@ -274,11 +274,15 @@ impl Gate {
     }
 
     /// Kills it as a crash would, and starts it again with the same files.
-    pub(crate) fn crash_and_start(mut self) -> Self {
-        self.child.kill().unwrap();
+    pub(crate) fn crash_and_start(self) -> Self {
+        self.crash_and_start_by(Command::new(BINARY))
+    }
+
+    /// As [`Gate::crash_and_start`], by a command to which the gate's arguments are added.
+    pub(crate) fn crash_and_start_by(mut self, mut command: Command) -> Self {
+        let _ = self.child.kill();
         self.child.wait().unwrap();
         let folder = std::mem::replace(&mut self.folder, Folder::new());
-        let mut command = Command::new(BINARY);
         command
             .args(["run", "--config"])
             .arg(folder.path().join("tollgate.yaml"));
