@@ -5,7 +5,7 @@
 //! - `GET /metrics`: Prometheus' text format.
 //! - `GET /keys`: which keys tokens are judged with, in JSON; never the keys themselves.
 //! - `POST /revoke`: takes tokens back; a JSON object with one of `subject`, `family`,
-//!   `token_id`, `application_token` (its number).
+//!   `token_id`, `application_token` (its number), or `everything`.
 //! - `GET /`: this list.
 
 use std::convert::Infallible;
@@ -159,16 +159,12 @@ impl Admin {
             .ok()
             .and_then(|body| serde_json::from_slice(&body.to_bytes()).ok());
         let Some(asked) = asked else {
-            let why =
-                "expected a JSON object with one of subject, family, token_id, application_token\n";
+            let why = "expected a JSON object with one of subject, family, token_id, application_token, everything\n";
             return text(StatusCode::BAD_REQUEST, why);
         };
         match self.take_back(asked).await {
             Ok(true) => text(StatusCode::OK, "revoked\n"),
-            Ok(false) => text(
-                StatusCode::NOT_FOUND,
-                "there is no such application token\n",
-            ),
+            Ok(false) => text(StatusCode::NOT_FOUND, "there is nothing to revoke\n"),
             Err(error) => {
                 tracing::error!(%error, "a revocation could not be stored");
                 text(
@@ -185,6 +181,8 @@ impl Admin {
             RevokeRequest::Family(family) => Revoked::Family(family),
             RevokeRequest::Subject(subject) => Revoked::Subject(subject),
             RevokeRequest::TokenId(id) => Revoked::Token(id),
+            RevokeRequest::Everything(true) => Revoked::All,
+            RevokeRequest::Everything(false) => return Ok(false),
             RevokeRequest::ApplicationToken(id) => {
                 let change = ApplicationChange {
                     description: None,
@@ -244,6 +242,8 @@ const MAX_REVOKE: usize = 4096;
 pub enum RevokeRequest {
     /// An application token, by its number, with all that it bought.
     ApplicationToken(u64),
+    /// Every token that was issued up to now, and every application token.
+    Everything(bool),
     /// Every token of one login.
     Family(String),
     /// Every token of a subject.

@@ -162,6 +162,9 @@ enum TokenCommand {
         /// Every token of this login: the `fam` of its tokens
         #[arg(long, group = "what", allow_hyphen_values = true)]
         family: Option<String>,
+        /// Every token that was issued up to now, of everybody, and every application token
+        #[arg(long, group = "what")]
+        everything: bool,
         /// This application token, by its number, with all that it bought
         #[arg(long, group = "what", value_name = "NUMBER")]
         application_token: Option<u64>,
@@ -254,6 +257,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
                     admin,
                     subject,
                     family,
+                    everything,
                     application_token,
                     token_id,
                 },
@@ -262,7 +266,8 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
                 .map(RevokeRequest::Subject)
                 .or_else(|| family.map(RevokeRequest::Family))
                 .or_else(|| application_token.map(RevokeRequest::ApplicationToken))
-                .or_else(|| token_id.map(RevokeRequest::TokenId));
+                .or_else(|| token_id.map(RevokeRequest::TokenId))
+                .or_else(|| everything.then_some(RevokeRequest::Everything(true)));
             tools::revoke(admin, asked)
         }
         Command::Token {

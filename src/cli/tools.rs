@@ -120,8 +120,9 @@ pub(super) fn inspect(file: &Path) -> anyhow::Result<()> {
 
 /// Takes tokens back at a running gate.
 pub(super) fn revoke(admin: SocketAddr, asked: Option<RevokeRequest>) -> anyhow::Result<()> {
-    let asked = asked
-        .context("name what to revoke: --subject, --family, --application-token or --token-id")?;
+    let asked = asked.context(
+        "name what to revoke: --subject, --family, --application-token, --token-id or --everything",
+    )?;
     let request = Request::post("/revoke")
         .header(HOST, admin.to_string())
         .header(CONTENT_TYPE, "application/json")

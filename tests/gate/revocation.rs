@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::client;
 use crate::support::gate::{BINARY, Builder, Gate, users};
-use crate::support::tokens::claims_of;
+use crate::support::tokens::{claims, claims_of, sign};
 use crate::support::upstream::Upstream;
 
 const ROUTES: &str = "  - { path: /api/**, upstream: app }";
@@ -157,4 +157,31 @@ fn a_log_out_by_rfc_7009_ends_a_login_of_any_dialect() {
     assert_eq!((status(&gate, &pair), status(&gate, &other)), (401, 200));
     let body = format!("{{\"jwt_refresh_token\":{}}}", pair["jwt_refresh_token"]);
     assert_eq!(gate.post_json("/auth/refreshToken", &body).status, 401);
+}
+
+#[test]
+fn everything_is_taken_back_at_once_and_everybody_may_log_in_again() {
+    let (_upstream, gate) = start();
+    let pairs = [gate.login("root", "memphis"), gate.login("eve", "memphis")];
+    let minted = sign(&without_iat());
+    assert_eq!(gate.get("/api/x", &minted).status, 200);
+    assert!(pairs.iter().all(|pair| status(&gate, pair) == 200));
+    assert!(revoke(&gate, &["--everything"]).status.success());
+    for pair in &pairs {
+        assert_eq!(status(&gate, pair), 401);
+        let body = format!("{{\"jwt_refresh_token\":{}}}", pair["jwt_refresh_token"]);
+        assert_eq!(gate.post_json("/auth/refreshToken", &body).status, 401);
+    }
+    assert_eq!(
+        gate.get("/api/x", &minted).status,
+        401,
+        "when it was issued is not known"
+    );
+    assert_eq!(status(&gate, &gate.login("root", "memphis")), 200);
+}
+
+fn without_iat() -> Value {
+    let mut claims = claims();
+    claims.as_object_mut().unwrap().remove("iat");
+    claims
 }

@@ -357,6 +357,33 @@ fn a_state_file_that_cannot_be_had_is_told() {
 }
 
 #[test]
+fn a_state_file_of_another_layout_is_refused_and_left_alone() {
+    let (_upstream, builder) = builder();
+    let mut gate = builder.start();
+    gate.end();
+    let path = state(&gate);
+    let database = redb::Database::create(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let table = redb::TableDefinition::<&str, u64>::new("meta");
+    transaction
+        .open_table(table)
+        .unwrap()
+        .insert("version", 2)
+        .unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let output = tool(&gate, &["run"], None);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        errors.contains("has layout 2, and this gate knows 1"),
+        "{errors}"
+    );
+    assert!(errors.contains("state export"), "{errors}");
+    assert!(redb::Database::open(&path).is_ok(), "nothing was set aside");
+}
+
+#[test]
 fn the_state_moves_from_one_store_to_another() {
     let (_upstream, first) = builder();
     let mut first = first.start();
