@@ -338,7 +338,7 @@ fn a_state_file_that_cannot_be_had_is_told() {
     let (_upstream, builder) = builder();
     let gate = builder.start();
     let second = tool(&gate, &["state", "export"], None);
-    assert_eq!(second.status.code(), Some(1));
+    assert_eq!(second.status.code(), Some(1), "{}", gate.log());
     let errors = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(
         errors.contains("another process has the state file"),

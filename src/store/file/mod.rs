@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use self::layout::{Failure, Layout};
 pub use self::writer::OpenError;
-use self::writer::{Job, Place, Task, Writer};
+use self::writer::{Job, PATIENCE, Place, Task, Writer};
 use super::application::{ApplicationChange, ApplicationToken};
 use super::family::{Family, Presented, Rotation};
 use super::{Record, Store, StoreError};
@@ -47,7 +47,12 @@ impl FileStore {
             path: path.to_owned(),
             most,
         };
-        let (opened, remembered) = match place.open() {
+        let opening = || -> Result<_, OpenError> {
+            let lock = place.lock(PATIENCE)?;
+            let opened = place.open(&lock)?;
+            Ok((opened, lock))
+        };
+        let (opened, remembered) = match opening() {
             Ok(opened) => (Some(opened), None),
             Err(error @ OpenError::Unusable { .. }) => {
                 let Some(remembered) = place.remember() else {
@@ -61,13 +66,16 @@ impl FileStore {
             }
             Err(error) => return Err(error),
         };
-        let (database, set_aside) = opened.map_or((None, None), |opened| {
-            (Some(opened.database), opened.set_aside)
-        });
+        let (opened, lock) = opened.unzip();
+        let (database, set_aside) = match opened {
+            Some(opened) => (Some(opened.database), opened.set_aside),
+            None => (None, None),
+        };
         let (jobs, waiting) = sync_channel(QUEUE);
         let writer = Writer {
             place: place.clone(),
             database,
+            lock,
             retry_at: clock::now(),
         };
         let thread = thread::Builder::new().name("state".to_owned());

@@ -1,7 +1,7 @@
 //! Who writes the state file? One thread, so that no request ever waits for a disk on a worker.
 //! What waits together is committed together, and answered when it is on the disk.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -122,21 +122,31 @@ pub(super) struct Opened {
 }
 
 impl Place {
-    /// Opens the file, or makes it. A broken one is set aside, never emptied. Waits a while for
-    /// another process to let go of it, as at a restart.
-    pub(super) fn open(&self) -> Result<Opened, OpenError> {
+    /// Keeps every other process from the file as long as the lock lives. Waits a while for one
+    /// that has it, so long as at a restart. Nothing is judged broken, or moved, without this lock: what
+    /// another process is writing looks broken, too.
+    pub(super) fn lock(&self, patience: Duration) -> Result<File, OpenError> {
+        let mut name = self.path.clone().into_os_string();
+        name.push(".lock");
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(false);
+        let lock = options.mode(0o600).open(PathBuf::from(name));
+        let lock = lock.map_err(|error| self.unusable(error.to_string()))?;
         let begun = clock::now();
         loop {
-            match self.try_open() {
-                Err(OpenError::Busy(_)) if begun.elapsed() < PATIENCE => {
+            match lock.try_lock() {
+                Ok(()) => return Ok(lock),
+                Err(TryLockError::WouldBlock) if begun.elapsed() < patience => {
                     thread::park_timeout(RETRY);
                 }
-                outcome => return outcome,
+                Err(TryLockError::WouldBlock) => return Err(OpenError::Busy(self.path.clone())),
+                Err(TryLockError::Error(error)) => return Err(self.unusable(error.to_string())),
             }
         }
     }
 
-    fn try_open(&self) -> Result<Opened, OpenError> {
+    /// Opens the file, or makes it. A broken one is set aside, never emptied.
+    pub(super) fn open(&self, _lock: &File) -> Result<Opened, OpenError> {
         let broken = match self.open_as_it_is() {
             Ok(database) => {
                 return Ok(Opened {
@@ -161,7 +171,7 @@ impl Place {
     /// The revocations of a file that cannot be written. Nothing if it cannot be read either, or is
     /// not there yet: that is no accident, but a wrong config.
     pub(super) fn remember(&self) -> Option<Vec<Revocation>> {
-        let bytes = fs::File::open(&self.path).and_then(|file| {
+        let bytes = File::open(&self.path).and_then(|file| {
             let mut bytes = Vec::new();
             file.take(CHECKED).read_to_end(&mut bytes).map(|_| bytes)
         });
@@ -203,12 +213,8 @@ impl Place {
             Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => {
                 return Err(OpenError::Busy(self.path.clone()).into());
             }
-            Ok(Err(DatabaseError::Storage(StorageError::Io(error))))
-                if !is_broken_content(&error) =>
-            {
-                return Err(self.unusable(error.to_string()).into());
-            }
-            Ok(Err(error)) => return Err(Broken::File(error.to_string())),
+            Ok(Err(error)) if is_broken(&error) => return Err(Broken::File(error.to_string())),
+            Ok(Err(error)) => return Err(self.unusable(error.to_string()).into()),
             Err(_) => return Err(Broken::File("reading it failed".to_owned())),
         };
         match self.version(&database) {
@@ -273,16 +279,24 @@ impl From<OpenError> for Broken {
     }
 }
 
-/// Whether an I/O error tells of what stands in the file, and not of the disk.
-fn is_broken_content(error: &std::io::Error) -> bool {
+/// Whether an error tells of what stands in the file, and not of the disk or of another process.
+fn is_broken(error: &DatabaseError) -> bool {
     use std::io::ErrorKind::{InvalidData, UnexpectedEof};
-    matches!(error.kind(), InvalidData | UnexpectedEof)
+    match error {
+        DatabaseError::Storage(StorageError::Corrupted(_)) => true,
+        DatabaseError::Storage(StorageError::Io(error)) => {
+            matches!(error.kind(), InvalidData | UnexpectedEof)
+        }
+        _ => false,
+    }
 }
 
 /// The thread that writes.
 pub(super) struct Writer {
     pub(super) place: Place,
     pub(super) database: Option<Database>,
+    /// Nothing while the disk cannot be written.
+    pub(super) lock: Option<File>,
     pub(super) retry_at: Instant,
 }
 
@@ -321,6 +335,17 @@ impl Writer {
         Err(why)
     }
 
+    fn open_again(&mut self) -> Result<(), OpenError> {
+        let lock = match self.lock.take() {
+            Some(lock) => lock,
+            None => self.place.lock(Duration::ZERO)?,
+        };
+        let opened = self.place.open(&lock);
+        self.lock = Some(lock);
+        self.database = Some(opened?.database);
+        Ok(())
+    }
+
     fn reopen(&mut self) -> Result<(), String> {
         if self.database.is_some() {
             return Ok(());
@@ -329,8 +354,7 @@ impl Writer {
             return Err("it failed a moment ago".to_owned());
         }
         self.retry_at = clock::now() + RETRY_OPEN;
-        let opened = self.place.try_open().map_err(|error| error.to_string())?;
-        self.database = Some(opened.database);
+        self.open_again().map_err(|error| error.to_string())?;
         tracing::info!(file = %self.place.path.display(), "the state can be used again");
         Ok(())
     }
@@ -359,6 +383,6 @@ const CACHE: usize = 16 * 1024 * 1024;
 /// How many jobs are done in one transaction.
 const TOGETHER: usize = 512;
 /// How long another process may take to let go of the file.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(50);
 const RETRY_OPEN: Duration = Duration::from_secs(1);
