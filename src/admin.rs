@@ -1,7 +1,8 @@
 //! What may operators and probes ask? On an address of its own, never on a public listener:
 //!
 //! - `GET /livez`: 200 while the process runs.
-//! - `GET /readyz`: 200 while it serves, 503 once it drains.
+//! - `GET /readyz`: 200 while it serves, 503 once it drains or before the store was first read; it
+//!   says whether the store cannot be asked.
 //! - `GET /metrics`: Prometheus' text format.
 //! - `GET /keys`: which keys tokens are judged with, in JSON; never the keys themselves.
 //! - `POST /revoke`: takes tokens back; a JSON object with one of `subject`, `family`,
@@ -26,12 +27,14 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::time::{Duration, sleep};
 
+use crate::clock;
 use crate::config::problem::Problems;
 use crate::config::value::Expanded;
 use crate::server::drain::Drain;
 use crate::snapshot::Shared;
 use crate::store::StoreError;
 use crate::store::application::ApplicationChange;
+use crate::store::health::Phase;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::scrape::Registries;
 use crate::token::listing::KeyListing;
@@ -48,6 +51,10 @@ pub struct AdminConfig {
     /// metrics and the names of keys, without any credential. In a pod, probes and Prometheus need this.
     #[serde(default)]
     pub danger_public: bool,
+    /// Whether `/readyz` fails while the store cannot be asked. Default: it says `degraded`, with
+    /// 200, since tokens are still judged.
+    #[serde(default)]
+    pub ready_needs_store: bool,
 }
 
 fn default_address() -> Expanded {
@@ -59,6 +66,7 @@ impl Default for AdminConfig {
         Self {
             address: default_address(),
             danger_public: false,
+            ready_needs_store: false,
         }
     }
 }
@@ -95,6 +103,8 @@ pub struct Admin {
     pub drain: Drain,
     /// Whether only this machine reaches the listener.
     pub is_loopback: bool,
+    /// Whether the gate counts as ready only while its store can be asked.
+    pub ready_needs_store: bool,
 }
 
 impl Admin {
@@ -137,11 +147,24 @@ impl Admin {
             "/" => text(StatusCode::OK, INDEX),
             "/metrics" => self.scrape(),
             "/keys" => self.keys(),
-            "/readyz" if self.drain.has_begun() => {
-                text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
-            }
-            "/livez" | "/readyz" => text(StatusCode::OK, "ok\n"),
+            "/readyz" => self.ready(),
+            "/livez" => text(StatusCode::OK, "ok\n"),
             _ => text(StatusCode::NOT_FOUND, INDEX),
+        }
+    }
+
+    fn ready(&self) -> Response<Full<Bytes>> {
+        let unready = |why| text(StatusCode::SERVICE_UNAVAILABLE, why);
+        if self.drain.has_begun() {
+            return unready("draining\n");
+        }
+        match self.shared.health.phase() {
+            Phase::InStep => text(StatusCode::OK, "ok\n"),
+            Phase::Behind if !self.ready_needs_store => text(StatusCode::OK, DEGRADED),
+            Phase::Behind => unready(DEGRADED),
+            Phase::Starting | Phase::Wrong(_) => {
+                unready("not ready: the store has not been read yet\n")
+            }
         }
     }
 
@@ -219,6 +242,10 @@ impl Admin {
 
     fn scrape(&self) -> Response<Full<Bytes>> {
         self.metrics.set_cache_entries(self.shared.cache.entries());
+        let health = &self.shared.health;
+        let is_in_step = health.phase() == Phase::InStep;
+        let staleness = health.staleness(clock::unix_now());
+        self.metrics.store(is_in_step, staleness.as_secs());
         match self.registries.scrape() {
             Ok(metrics) => text(StatusCode::OK, metrics),
             Err(error) => {
@@ -233,6 +260,7 @@ impl Admin {
 }
 
 const INDEX: &str = "tollgate admin: GET /livez /readyz /metrics /keys, POST /revoke\n";
+const DEGRADED: &str = "degraded: store cannot be asked; tokens are judged from memory\n";
 /// The longest body of a revocation, in bytes.
 const MAX_REVOKE: usize = 4096;
 

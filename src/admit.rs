@@ -82,6 +82,7 @@ impl Gate {
 
     /// Asks the cache, else verifies and remembers.
     fn authenticate(&self, rules: &Rules, token: &str) -> Result<Rc<VerifiedToken>, Reason> {
+        self.knows_revocations()?;
         let hash = self.front.borrow().hash([token.as_bytes()]);
         if let Some(known) = self.recall(rules, hash) {
             return Ok(known);
@@ -123,6 +124,7 @@ impl Gate {
                 }
             }
             Credential::Basic(pair) => {
+                self.knows_revocations()?;
                 let remember = asked.route.basic.unwrap_or(Duration::ZERO);
                 let span = remember.as_secs().to_be_bytes();
                 let parts = [&b"basic"[..], &span, pair.as_bytes()];
@@ -133,6 +135,14 @@ impl Gate {
                 let verified = endpoint::basic::verify(&around, pair, remember).await?;
                 Ok(self.remember(rules, hash, verified))
             }
+        }
+    }
+
+    /// Whether what was revoked is known well enough to accept anybody.
+    fn knows_revocations(&self) -> Result<(), Reason> {
+        match self.shared.health.is_too_stale(clock::unix_now()) {
+            true => Err(Reason::StoreUnavailable),
+            false => Ok(()),
         }
     }
 

@@ -19,6 +19,7 @@ use crate::refusal::{Reason, Refusal};
 use crate::route::table::RouteTable;
 use crate::route::{self, Surroundings};
 use crate::server::{LimitsConfig, ListenerConfig};
+use crate::store::health::{Health, Phase};
 use crate::store::{AnyStore, StoreError};
 use crate::token::Tokens;
 use crate::token::cache::TokenCache;
@@ -189,6 +190,8 @@ pub struct Shared {
     pub throttle: Throttle,
     /// What outlives a request.
     pub store: AnyStore,
+    /// How this replica stands to the store.
+    pub health: Arc<Health>,
     /// What was taken back.
     pub revocations: Arc<Revocations>,
     swapped: Notify,
@@ -211,8 +214,9 @@ impl Shared {
             cache: Arc::new(cache),
             hashing,
             throttle,
+            health: store.health(),
+            revocations: store.view(),
             store,
-            revocations: Arc::default(),
             swapped: Notify::new(),
         }
     }
@@ -235,6 +239,10 @@ impl Shared {
     /// # Errors
     /// If the store cannot tell.
     pub async fn recollect(&self) -> Result<(), StoreError> {
+        if self.store.is_shared() {
+            // It feeds the view itself, from its first answer on.
+            return Ok(());
+        }
         for revocation in self.store.revocations(clock::unix_now()).await? {
             self.revocations.add(revocation);
         }
@@ -267,7 +275,9 @@ impl Shared {
             .sweep(snapshot.generation(), now, snapshot.tokens.leeway);
         self.revocations.sweep(now);
         self.throttle.sweep(&snapshot.throttle, clock::now());
-        if let Err(error) = self.store.sweep(now).await {
+        if self.health.phase() == Phase::InStep
+            && let Err(error) = self.store.sweep(now).await
+        {
             tracing::warn!(%error, "the store could not forget what has expired");
         }
     }

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread::{self, available_parallelism};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -26,7 +27,7 @@ use crate::server::Workers;
 use crate::server::drain::{self, Stop};
 use crate::server::listener::{Listener, Unbound};
 use crate::snapshot::{Shared, Snapshot};
-use crate::store::AnyStore;
+use crate::store::{AnyStore, StoreSpec};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::scrape::Registries;
 use crate::telemetry::start_logging;
@@ -42,6 +43,8 @@ pub struct Prepared {
     listeners: Vec<Unbound>,
     /// Where operators will connect.
     pub admin: SocketAddr,
+    /// Where state will be kept.
+    pub store: StoreSpec,
 }
 
 /// Checks a config and reads all that it names.
@@ -67,12 +70,16 @@ pub fn prepare(config: Config, files: &Files, file: &Path) -> Result<Prepared, C
     }
     config.reload.check(&mut problems);
     let admin = config.admin.build(&mut problems);
-    match (snapshot, admin) {
-        (Some(snapshot), Some(admin)) if problems.is_empty() => Ok(Prepared {
+    let store = config
+        .store
+        .build(files, config.limits.state_size.0, &mut problems);
+    match (snapshot, admin, store) {
+        (Some(snapshot), Some(admin), Some(store)) if problems.is_empty() => Ok(Prepared {
             config,
             snapshot,
             listeners,
             admin,
+            store,
         }),
         _ => Err(ConfigError::Invalid {
             file: file.to_owned(),
@@ -109,7 +116,7 @@ pub fn run(file: &Path) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let signals = Signals::catch()?;
-        let mut serving = serve(prepared, &files).await?;
+        let mut serving = serve(prepared).await?;
         let reloader = Reloader::start(file, started, Arc::clone(&serving.admin))?;
         serving.load_keys().await;
         serving.announce();
@@ -179,12 +186,13 @@ pub struct Serving {
 ///
 /// # Errors
 /// If an address or thread cannot be had.
-pub async fn serve(prepared: Prepared, files: &Files) -> anyhow::Result<Serving> {
+pub async fn serve(prepared: Prepared) -> anyhow::Result<Serving> {
     let Prepared {
         config,
         snapshot,
         listeners,
         admin,
+        store,
     } = prepared;
     let admin_socket = std::net::TcpListener::bind(admin)
         .with_context(|| format!("cannot listen on {admin} (admin.address)"))?;
@@ -201,7 +209,7 @@ pub async fn serve(prepared: Prepared, files: &Files) -> anyhow::Result<Serving>
         cache,
         hashing,
         Throttle::new().map_err(no_random)?,
-        AnyStore::open(&config.store, files, limits.state_size.0)?,
+        AnyStore::open(store)?,
     ));
     // Before anybody connects: what was revoked before must not be good again for a moment.
     shared.recollect().await?;
@@ -222,6 +230,7 @@ pub async fn serve(prepared: Prepared, files: &Files) -> anyhow::Result<Serving>
     let is_loopback = admin.ip().is_loopback();
     let admin = Arc::new(Admin {
         is_loopback,
+        ready_needs_store: config.admin.ready_needs_store,
         registries,
         metrics,
         shared,
@@ -271,16 +280,15 @@ impl Serving {
             ));
         }
         say(format_args!("admin http://{}", self.admin_address));
-        say("ready");
     }
 
-    /// Serves the admin listener and keeps house until SIGTERM or SIGINT; at SIGHUP `reloader`
+    /// Serves the admin listener, says when the gate is ready and keeps house until SIGTERM or SIGINT; at SIGHUP `reloader`
     /// reads the config again. Then drains: no new connection, those that are open end politely or
     /// when the grace period does, or at once at a second signal. The admin listener answers to
     /// the end.
     ///
     /// # Errors
-    /// If the admin socket cannot be used.
+    /// If the admin socket cannot be used, or the store does not take the config.
     pub async fn until_signalled(
         mut self,
         mut signals: Signals,
@@ -289,8 +297,16 @@ impl Serving {
         let mut ticks = interval(SWEEP_INTERVAL);
         let admin = Arc::clone(&self.admin).serve(self.admin_socket.try_clone()?);
         let admin = tokio::spawn(admin);
+        let health = Arc::clone(&self.admin.shared.health);
+        let mut begun = pin!(health.begun());
+        let mut is_ready = false;
         loop {
             tokio::select! {
+                begun = &mut begun, if !is_ready => {
+                    begun.map_err(|text| anyhow!("the store cannot be used: {text}"))?;
+                    is_ready = true;
+                    say("ready");
+                }
                 () = signals.stop.next() => break,
                 _ = signals.hang_up.recv() => reloader.iter().for_each(Reloader::ask),
                 () = self.admin.shared.swapped() => self.keepers.follow(),
@@ -298,6 +314,12 @@ impl Serving {
             }
         }
         drop(reloader);
+        self.go_down(signals.stop).await?;
+        admin.abort();
+        Ok(())
+    }
+
+    async fn go_down(self, mut stop: StopSignals) -> anyhow::Result<()> {
         tracing::info!("draining");
         self.stop.begin();
         let (ended, end) = oneshot::channel();
@@ -310,9 +332,8 @@ impl Serving {
             })?;
         tokio::select! {
             _ = end => tracing::info!("stopped"),
-            () = signals.stop.next() => tracing::warn!("stopped at once by a second signal"),
+            () = stop.next() => tracing::warn!("stopped at once by a second signal"),
         }
-        admin.abort();
         Ok(())
     }
 }

@@ -2,10 +2,12 @@
 
 use std::io::{BufRead as _, stdin};
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Builder;
+use tokio::time::timeout;
 
 use super::run::prepare_with;
 use super::say;
@@ -24,6 +26,8 @@ struct Head {
 const FORM: u64 = 1;
 /// How many records are taken in one transaction.
 const TOGETHER: usize = 1000;
+/// How long a store that replicas share may take until it answers.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Prints everything that the config's store has.
 ///
@@ -80,11 +84,16 @@ pub(super) fn import(file: &Path) -> anyhow::Result<()> {
 
 fn open(file: &Path) -> anyhow::Result<AnyStore> {
     let files = Files::beside(file);
-    let config = prepare_with(file, &files)?.config;
-    if config.store == StoreConfig::Memory {
+    let prepared = prepare_with(file, &files)?;
+    if prepared.config.store == StoreConfig::Memory {
         bail!("the config's store is in the memory of the gate's process, where nobody else reads");
     }
-    let store = AnyStore::open(&config.store, &files, config.limits.state_size.0)
+    let store = AnyStore::open(prepared.store)
         .context("a gate that runs has its state file to itself; stop it first")?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let health = store.health();
+    let begun = runtime.block_on(async { timeout(PATIENCE, health.begun()).await });
+    let begun = begun.context("the store did not answer in time")?;
+    begun.map_err(|text| anyhow!("the store cannot be used: {text}"))?;
     Ok(store)
 }

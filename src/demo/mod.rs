@@ -42,7 +42,7 @@ pub fn run(listen: &str, admin: &str) -> anyhow::Result<()> {
         let signals = Signals::catch()?;
         // It goes on while the gate drains, so that requests under way can end.
         tokio::spawn(upstream::serve(legacy, Account::new("legacy", &password)));
-        let serving = serve(prepared, &files).await?;
+        let serving = serve(prepared).await?;
         let gate = serving
             .addresses()
             .first()

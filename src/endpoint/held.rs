@@ -43,7 +43,8 @@ pub(super) async fn revoke(
 /// never good here (RFC 7662 section 2.2 leaves that to the server).
 ///
 /// # Errors
-/// If who asks does not prove to be somebody.
+/// If who asks does not prove to be somebody; [`Reason::StoreUnavailable`] if a revocation may have
+/// been missed.
 pub(super) async fn introspect(
     around: &Surroundings<'_>,
     token: &Secret<String>,
@@ -57,7 +58,16 @@ pub(super) async fn introspect(
             good_bearer(around, &own).await?;
         }
     }
+    knows_revocations(around)?;
     Ok(good(around, token, TokenType::Access).ok())
+}
+
+/// Whether what was revoked is known well enough to call a token good.
+fn knows_revocations(around: &Surroundings<'_>) -> Result<(), Reason> {
+    match around.shared.health.is_too_stale(clock::unix_now()) {
+        true => Err(Reason::StoreUnavailable),
+        false => Ok(()),
+    }
 }
 
 /// The access token of somebody who asks for something: the gate's own, or an external issuer's.
@@ -65,6 +75,7 @@ pub(super) async fn good_bearer(
     around: &Surroundings<'_>,
     token: &Secret<String>,
 ) -> Result<VerifiedToken, Reason> {
+    knows_revocations(around)?;
     let tokens = &around.snapshot.tokens;
     let judge = || verify_bearer(token.expose(), tokens, clock::unix_now());
     let verified = match judge() {

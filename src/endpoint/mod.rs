@@ -1,6 +1,7 @@
 //! The gate's own endpoints: a grant becomes an identity, the identity becomes tokens.
 
 mod application;
+mod attempt;
 pub(crate) mod basic;
 mod body;
 mod client;
@@ -268,14 +269,21 @@ async fn authenticate(around: &Surroundings<'_>, attempt: &Attempt) -> Result<Pr
     let account = Some(attempt.identifier.as_str()).filter(|name| !name.is_empty());
     let (throttle, config) = (&around.shared.throttle, &around.snapshot.throttle);
     let attempted = throttle.admit(config, account, around.means.client, clock::now())?;
+    let everywhere = attempt::Shared::admit(around, account).await?;
     let providers = &around.snapshot.providers;
     let outcome = match attempt.kind {
         SecretKind::ApplicationToken => application::authenticate(around, &attempt.secret).await,
         _ => providers.authenticate(attempt, &around.means).await,
     };
     match &outcome {
-        Ok(_) => attempted.succeeded(),
-        Err(refusal) if refusal.reason == Reason::BadCredentials => attempted.failed(clock::now()),
+        Ok(_) => {
+            attempted.succeeded();
+            everywhere.succeeded().await;
+        }
+        Err(refusal) if refusal.reason == Reason::BadCredentials => {
+            attempted.failed(clock::now());
+            everywhere.failed().await;
+        }
         // What could not be judged was no guess.
         Err(_) => {}
     }

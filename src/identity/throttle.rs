@@ -101,15 +101,20 @@ impl ThrottleConfig {
 
     /// How many of a network's failures so much time takes back, and how much of it that uses.
     fn taken_back(&self, elapsed: Duration) -> (u32, Duration) {
-        let free = self.free_failures_per_source.max(1);
-        let each = (self.forget_after.0 / free).max(Duration::from_millis(1));
+        let each = self.each();
         let count = elapsed.as_millis() / each.as_millis();
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         (count, each.saturating_mul(count))
     }
 
+    /// How long it takes until one of a network's failures is taken back.
+    pub(crate) fn each(&self) -> Duration {
+        let free = self.free_failures_per_source.max(1);
+        (self.forget_after.0 / free).max(Duration::from_millis(1))
+    }
+
     /// The network that an address belongs to.
-    fn network(&self, address: IpAddr) -> IpAddr {
+    pub(crate) fn network(&self, address: IpAddr) -> IpAddr {
         match address {
             IpAddr::V4(address) => {
                 let rest = 32_u32.saturating_sub(self.ipv4_prefix.into());
@@ -293,11 +298,21 @@ enum Failed {
     FirstDelayed,
 }
 
-fn too_soon(left: Duration) -> Refusal {
+/// Refuses an attempt that comes so much too soon.
+pub(crate) fn too_soon(left: Duration) -> Refusal {
     let seconds = left
         .as_secs()
         .saturating_add(u64::from(left.subsec_nanos() > 0));
     Refusal::with_detail(Reason::Throttled, Detail::RetryAfter(seconds.max(1)))
+}
+
+/// Tells that logins from there are delayed from now on.
+pub(crate) fn tell_delayed(client: IpAddr) {
+    // Not the account's name: people type passwords there.
+    tracing::warn!(
+        client.address = %client,
+        "security: logins are delayed after repeated failures"
+    );
 }
 
 /// An attempt that is being judged; counted as under way until it is dropped.
@@ -323,11 +338,7 @@ impl Attempted<'_> {
             is_first |= matches!(outcome, Failed::FirstDelayed);
         }
         if is_first {
-            // Not the account's name: people type passwords there.
-            tracing::warn!(
-                client.address = %self.client,
-                "security: logins are delayed after repeated failures"
-            );
+            tell_delayed(self.client);
         }
     }
 

@@ -1,15 +1,18 @@
 //! Which store was configured? Whoever asks need not know.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::application::{ApplicationChange, ApplicationToken};
 use super::family::{Family, Presented, Rotation};
 use super::file::{FileStore, OpenError};
+use super::health::Health;
 use super::memory::MemoryStore;
-use super::{Record, Store, StoreConfig, StoreError};
+use super::redis::RedisStore;
+use super::throttle::{Counters, Rates};
+use super::{Record, Store, StoreError, StoreSpec};
 use crate::clock::UnixTime;
-use crate::config::files::Files;
-use crate::token::revocation::Revocation;
+use crate::token::revocation::{Revocation, Revocations};
 
 /// The registry of stores.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub enum AnyStore {
     File(FileStore),
     /// In this process.
     Memory(MemoryStore),
+    /// In a Redis or Valkey that replicas share.
+    Redis(RedisStore),
 }
 
 /// Asks whichever store it is.
@@ -26,29 +31,59 @@ macro_rules! ask {
         match $any {
             Self::File($store) => $asked.await,
             Self::Memory($store) => $asked.await,
+            Self::Redis($store) => $asked.await,
         }
     };
 }
 
 impl AnyStore {
-    /// Opens the configured store; a file has at most so many bytes, and stands where `files` says.
-    ///
-    /// # Errors
-    /// If it cannot be had.
-    pub fn open(config: &StoreConfig, files: &Files, most: u64) -> Result<Self, OpenError> {
-        match config {
-            StoreConfig::File(path) => FileStore::open(&files.resolve(path), most).map(Self::File),
-            StoreConfig::Memory => Ok(Self::Memory(MemoryStore::default())),
-        }
-    }
-
     /// Whether what it had before is lost, so that nobody knows what was revoked.
     #[must_use]
     pub fn is_amnesic(&self) -> bool {
         match self {
             Self::File(store) => store.set_aside().is_some(),
-            Self::Memory(_) => false,
+            Self::Memory(_) | Self::Redis(_) => false,
         }
+    }
+
+    /// Opens a store. One that replicas share is then reached for: its [health](Self::health)
+    /// tells when it has been read.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    pub fn open(spec: StoreSpec) -> Result<Self, OpenError> {
+        match spec {
+            StoreSpec::File(path, most) => FileStore::open(&path, most).map(Self::File),
+            StoreSpec::Memory => Ok(Self::Memory(MemoryStore::default())),
+            StoreSpec::Redis(spec) => {
+                let store = RedisStore::open(*spec).map_err(OpenError::Thread)?;
+                Ok(Self::Redis(store))
+            }
+        }
+    }
+
+    /// How this replica stands to the store.
+    #[must_use]
+    pub fn health(&self) -> Arc<Health> {
+        match self {
+            Self::File(_) | Self::Memory(_) => Arc::new(Health::steady()),
+            Self::Redis(store) => Arc::clone(store.health()),
+        }
+    }
+
+    /// What was revoked, as far as the store itself keeps it in step with replicas.
+    #[must_use]
+    pub fn view(&self) -> Arc<Revocations> {
+        match self {
+            Self::File(_) | Self::Memory(_) => Arc::default(),
+            Self::Redis(store) => Arc::clone(store.view()),
+        }
+    }
+
+    /// Whether replicas share it.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        matches!(self, Self::Redis(_))
     }
 
     /// Begins a family with generation 0.
@@ -191,5 +226,29 @@ impl AnyStore {
     /// If the store cannot.
     pub async fn sweep(&self, now: UnixTime) -> Result<(), StoreError> {
         ask!(self, store => store.sweep(now))
+    }
+
+    /// How long an attempt has to wait for failures at any replica.
+    ///
+    /// # Errors
+    /// If the store cannot tell.
+    pub async fn wait(&self, counters: &Counters) -> Result<Duration, StoreError> {
+        ask!(self, store => store.wait(counters))
+    }
+
+    /// Counts a failure for all replicas; whether it is the first that delays.
+    ///
+    /// # Errors
+    /// If the store cannot take it.
+    pub async fn failed(&self, counters: &Counters, rates: Rates) -> Result<bool, StoreError> {
+        ask!(self, store => store.failed(counters, rates))
+    }
+
+    /// Forgets an account's failures at all replicas.
+    ///
+    /// # Errors
+    /// If the store cannot.
+    pub async fn succeeded(&self, counters: &Counters) -> Result<(), StoreError> {
+        ask!(self, store => store.succeeded(counters))
     }
 }

@@ -5,7 +5,10 @@ mod any;
 pub mod application;
 pub mod family;
 pub mod file;
+pub mod health;
 pub mod memory;
+pub mod redis;
+pub mod throttle;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,10 +17,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixTime;
+use crate::config::files::Files;
+use crate::config::problem::Problems;
 use crate::token::revocation::Revocation;
 pub use any::AnyStore;
 use application::{ApplicationChange, ApplicationToken};
 use family::{Family, FamilyRecord, Presented, Rotation};
+use redis::{RedisConfig, RedisSpec};
+use throttle::{Counters, Rates};
 
 /// Where the gate keeps what outlives a request.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -28,6 +35,35 @@ pub enum StoreConfig {
     /// In this process: a restart ends all refresh tokens and forgets what was revoked, and
     /// replicas do not know each other's.
     Memory,
+    /// In a Redis or Valkey that replicas share.
+    Redis(Box<RedisConfig>),
+}
+
+impl StoreConfig {
+    /// Checks it and reads what it names; notes every problem. A file has at most so many
+    /// bytes.
+    #[must_use]
+    pub fn build(&self, files: &Files, most: u64, problems: &mut Problems) -> Option<StoreSpec> {
+        match self {
+            Self::File(path) => Some(StoreSpec::File(files.resolve(path), most)),
+            Self::Memory => Some(StoreSpec::Memory),
+            Self::Redis(config) => {
+                let spec = config.build(files, problems)?;
+                Some(StoreSpec::Redis(Box::new(spec)))
+            }
+        }
+    }
+}
+
+/// A store, ready to be opened.
+#[derive(Clone, Debug)]
+pub enum StoreSpec {
+    /// In a file, of at most so many bytes.
+    File(PathBuf, u64),
+    /// In this process.
+    Memory,
+    /// In a Redis or Valkey.
+    Redis(Box<RedisSpec>),
 }
 
 impl Default for StoreConfig {
@@ -122,4 +158,20 @@ pub(crate) trait Store {
 
     /// Forgets what has expired.
     async fn sweep(&self, now: UnixTime) -> Result<(), StoreError>;
+
+    /// How long an attempt has to wait for failures at any replica. A store that is not shared
+    /// counts none: each process counts its own.
+    async fn wait(&self, _: &Counters) -> Result<Duration, StoreError> {
+        Ok(Duration::ZERO)
+    }
+
+    /// Counts a failure; whether it is the first that delays.
+    async fn failed(&self, _: &Counters, _: Rates) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// Forgets an account's failures.
+    async fn succeeded(&self, _: &Counters) -> Result<(), StoreError> {
+        Ok(())
+    }
 }

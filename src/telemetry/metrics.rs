@@ -79,6 +79,10 @@ metrics! {
         "Entries that left the cache of verified tokens to make room.";
     gauge cache_entries "tollgate_token_cache_entries" []
         "Entries in the cache of verified tokens.";
+    gauge store_in_step "tollgate_store_in_step" []
+        "Whether all is known here that was revoked at any replica; 1 for a store that is not shared.";
+    gauge store_staleness "tollgate_store_staleness_seconds" []
+        "How long ago all was known here that was revoked at any replica, in seconds.";
     counter jwks_fetches "tollgate_jwks_fetches_total" ["issuer", "result"]
         "Fetches of external issuers' keys, by result.";
     gauge jwks_keys "tollgate_jwks_keys" ["issuer"]
@@ -172,6 +176,15 @@ impl Metrics {
         self.cache_entries
             .with_label_values::<&str>(&[])
             .set(entries);
+    }
+
+    /// How this replica stands to the store, and since how many seconds.
+    pub fn store(&self, is_in_step: bool, staleness: u64) {
+        let in_step = self.store_in_step.with_label_values::<&str>(&[]);
+        in_step.set(is_in_step.into());
+        let staleness = i64::try_from(staleness).unwrap_or(i64::MAX);
+        let gauge = self.store_staleness.with_label_values::<&str>(&[]);
+        gauge.set(staleness);
     }
 
     /// An external issuer's keys were fetched, so many; or, without a number, they were not.

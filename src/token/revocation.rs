@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
+use dashmap::mapref::entry::Entry as Slot;
+use dashmap::mapref::multiple::RefMulti;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch as channel};
 use tokio::task::spawn_local;
@@ -88,15 +90,35 @@ impl Revocations {
     }
 
     /// Puts a revocation in force, from the very next request on. Of two of the same, the later
-    /// counts.
+    /// counts; what is known already changes nothing.
     pub fn add(&self, revocation: Revocation) {
         let Revocation { what, at, until } = revocation;
-        let mut entry = self.entries.entry(what).or_insert(Entry { at, until });
-        entry.at = entry.at.max(at);
-        entry.until = entry.until.max(until);
-        drop(entry);
+        match self.entries.entry(what) {
+            Slot::Vacant(slot) => {
+                slot.insert(Entry { at, until });
+            }
+            Slot::Occupied(mut slot) => {
+                let entry = slot.get_mut();
+                if entry.at >= at && entry.until >= until {
+                    return;
+                }
+                entry.at = entry.at.max(at);
+                entry.until = entry.until.max(until);
+            }
+        }
         let count = self.count.fetch_add(1, Ordering::AcqRel) + 1;
         self.changed.send_replace(count);
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> Vec<Revocation> {
+        let revocation = |entry: RefMulti<'_, Revoked, Entry>| Revocation {
+            what: entry.key().clone(),
+            at: entry.at,
+            until: entry.until,
+        };
+        self.entries.iter().map(revocation).collect()
     }
 
     /// Whether a token was taken back.

@@ -11,7 +11,7 @@ lib       |
 cli       | admin authority clock config credential demo dialect identity refusal route server snapshot store telemetry token upstream
 cli/summary | dialect::LoginConfig route server::ListenerConfig
 demo      | cli clock config identity telemetry
-admin     | config server snapshot store telemetry token
+admin     | clock config server snapshot store telemetry token
 server    | clock config gate refusal snapshot stream telemetry token
 
 gate      | admit answer authority body clock cors dialect endpoint identity refusal route rules server::LimitsConfig server::guard server::peer snapshot telemetry token upstream walk
@@ -35,7 +35,7 @@ dialect      | clock::UnixTime config::problem config::secret config::value iden
 identity     | clock config refusal token upstream
 upstream     | clock config credential refusal route stream telemetry token
 token        | clock config refusal
-store        | clock config::files token::revocation
+store        | clock config token::revocation
 telemetry    | clock credential::Location refusal token::verify::VerifiedToken upstream::tunnel::End
 
 config          | admin cli::reload::ReloadConfig dialect identity route server store telemetry token upstream

@@ -101,6 +101,9 @@ pub enum OpenError {
         /// Why it stays where it is.
         source: std::io::Error,
     },
+    /// A store that replicas share got no thread.
+    #[error("the store's thread could not be started: {0}")]
+    Thread(std::io::Error),
     /// It could not be read or written.
     #[error(
         "the state file {} cannot be used: {why}; `store` says where it is, `store: memory` does without",
