@@ -161,6 +161,21 @@ fn a_revocation_at_one_refuses_cached_tokens_and_closes_websockets_at_all() {
 }
 
 #[test]
+fn a_message_needs_no_look_into_the_log() {
+    let (redis, upstream) = (Redis::start(), Upstream::start());
+    let gates = [(); 2].map(|()| redis.gate(&upstream, ", catch_up_interval: 30s"));
+    let listeners = || redis.ask(&["PUBSUB", "NUMSUB", "tollgate:revoked"]);
+    wait_for("two listeners", || {
+        (listeners() == "tollgate:revoked\n2").then_some(())
+    });
+    let token = access(&gates[0].login("root", "memphis"));
+    assert_eq!(status(&gates[1], &token), 200);
+    assert_eq!(revoke(&gates[0], &json!({ "subject": "root" })), 200);
+    // Its patience ends before the log would be read again.
+    wait_for_refusal(&gates[1], &token);
+}
+
+#[test]
 fn a_missed_message_is_repaired_by_the_log() {
     let (redis, upstream) = (Redis::start(), Upstream::start());
     // Nobody hears anything: the user may not listen.
