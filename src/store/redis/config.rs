@@ -288,14 +288,12 @@ fn parse(url: &str) -> Option<(bool, String, u16)> {
         return None;
     }
     let authority: Authority = rest.parse().ok()?;
+    let port = match rest.strip_prefix(authority.host())? {
+        "" => DEFAULT_PORT,
+        port => port.strip_prefix(':')?.parse().ok()?,
+    };
     let host = authority.host().trim_matches(['[', ']']).to_owned();
-    let has_port = authority.port().is_some();
-    let port = authority.port_u16();
-    (!host.is_empty() && has_port == port.is_some()).then_some((
-        is_tls,
-        host,
-        port.unwrap_or(DEFAULT_PORT),
-    ))
+    (!host.is_empty()).then_some((is_tls, host, port))
 }
 
 const DEFAULT_PORT: u16 = 6379;
