@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::request;
 
-use crate::clock;
+use crate::clock::{self, UnixTime};
 use crate::credential::{self, Credential};
 use crate::endpoint;
 use crate::gate::Gate;
@@ -82,12 +82,13 @@ impl Gate {
 
     /// Asks the cache, else verifies and remembers.
     fn authenticate(&self, rules: &Rules, token: &str) -> Result<Rc<VerifiedToken>, Reason> {
-        self.knows_revocations()?;
+        let now = clock::unix_now();
+        self.knows_revocations(now)?;
         let hash = self.front.borrow().hash([token.as_bytes()]);
-        if let Some(known) = self.recall(rules, hash) {
+        if let Some(known) = self.recall(rules, hash, now) {
             return Ok(known);
         }
-        let verified = verify_bearer(token, &rules.snapshot.tokens, clock::unix_now())?;
+        let verified = verify_bearer(token, &rules.snapshot.tokens, now)?;
         if self.shared.revocations.hit(&verified) {
             return Err(Reason::Revoked);
         }
@@ -124,12 +125,13 @@ impl Gate {
                 }
             }
             Credential::Basic(pair) => {
-                self.knows_revocations()?;
+                let now = clock::unix_now();
+                self.knows_revocations(now)?;
                 let remember = asked.route.basic.unwrap_or(Duration::ZERO);
                 let span = remember.as_secs().to_be_bytes();
                 let parts = [&b"basic"[..], &span, pair.as_bytes()];
                 let hash = self.front.borrow().hash(parts);
-                if let Some(known) = self.recall(rules, hash) {
+                if let Some(known) = self.recall(rules, hash, now) {
                     return Ok(known);
                 }
                 let verified = endpoint::basic::verify(&around, pair, remember).await?;
@@ -139,18 +141,18 @@ impl Gate {
     }
 
     /// Whether what was revoked is known well enough to accept anybody.
-    fn knows_revocations(&self) -> Result<(), Reason> {
-        match self.shared.health.is_too_stale(clock::unix_now()) {
+    fn knows_revocations(&self, now: UnixTime) -> Result<(), Reason> {
+        match self.shared.health.is_too_stale(now) {
             true => Err(Reason::StoreUnavailable),
             false => Ok(()),
         }
     }
 
     /// What was verified before, if it still holds.
-    fn recall(&self, rules: &Rules, hash: TokenHash) -> Option<Rc<VerifiedToken>> {
+    fn recall(&self, rules: &Rules, hash: TokenHash, now: UnixTime) -> Option<Rc<VerifiedToken>> {
         let around = Circumstances {
             generation: rules.snapshot.generation(),
-            now: clock::unix_now(),
+            now,
             leeway: rules.snapshot.tokens.leeway,
             revocations: &self.shared.revocations,
         };

@@ -282,10 +282,10 @@ impl Serving {
         say(format_args!("admin http://{}", self.admin_address));
     }
 
-    /// Serves the admin listener, says when the gate is ready and keeps house until SIGTERM or SIGINT; at SIGHUP `reloader`
-    /// reads the config again. Then drains: no new connection, those that are open end politely or
-    /// when the grace period does, or at once at a second signal. The admin listener answers to
-    /// the end.
+    /// Serves the admin listener, says when the gate is ready and keeps house until SIGTERM or
+    /// SIGINT; at SIGHUP `reloader` reads the config again. Then drains: no new connection, those
+    /// that are open end politely or when the grace period does, or at once at a second signal. The
+    /// admin listener answers to the end.
     ///
     /// # Errors
     /// If the admin socket cannot be used, or the store does not take the config.
