@@ -119,7 +119,7 @@ type Acknowledged = HashMap<String, Value>;
 fn load(address: std::net::SocketAddr, is_over: &AtomicBool, told: &Sender<Value>) {
     let post = |path: &str, body: &Value| {
         let body = body.to_string();
-        let mut stream = client::connect(address);
+        let mut stream = client::try_connect(address).ok()?;
         let request = format!(
             "POST {path} HTTP/1.1\r\nhost: g\r\ncontent-type: application/json\r\n\
              content-length: {}\r\n\r\n{body}",

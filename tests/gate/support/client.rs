@@ -37,7 +37,12 @@ impl Response {
 
 /// A TCP connection with timeouts, so that no test hangs.
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
+    try_connect(address).unwrap()
+}
+
+/// As [`connect`], of a gate that may be gone.
+pub(crate) fn try_connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
     stream
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
@@ -45,7 +50,7 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
         .set_write_timeout(Some(Duration::from_secs(20)))
         .unwrap();
     stream.set_nodelay(true).unwrap();
-    stream
+    Ok(stream)
 }
 
 /// Sends bytes over a connection of their own and reads one response.
