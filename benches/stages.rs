@@ -1,6 +1,6 @@
 //! What does each stage of the path cost? `cargo bench --bench stages`.
 //!
-//! Only the pure parts, without sockets; `--bench load` measures the whole gate.
+//! Only the pure parts, without sockets; `--bench compare` measures the whole gate.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot run stops")]
 

@@ -1,6 +1,6 @@
-//! The load bench: what does the gate cost?
+//! The compare bench: what does the gate cost?
 //!
-//! `cargo bench --bench load` measures the gate against a direct connection and, where they are
+//! `cargo bench --bench compare` measures the gate against a direct connection and, where they are
 //! installed, against nginx and HAProxy as plain proxies. `benches/README.md` tells how to read it.
 //!
 //! Three processes, so that CPU time has an owner: the upstream (this binary started again with
@@ -16,7 +16,7 @@
 //! - `storm`: logins beside it
 //! - `scenario`: what is measured, and how once
 //! - `proof`: the gate really does its work
-//! - `report`: the tables and `load.json`
+//! - `report`: the tables and `compare.json`
 
 #![expect(
     clippy::print_stdout,
@@ -57,7 +57,7 @@ use scenario::Bench;
 fn main() -> ExitCode {
     let outcome = match Task::from_args() {
         Task::List => {
-            println!("load: test");
+            println!("compare: test");
             Ok(())
         }
         Task::Load(options) => load(&options),
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("load: {error:#}");
+            eprintln!("compare: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -78,7 +78,7 @@ fn smoke() -> anyhow::Result<()> {
     let folder = WorkFolder::create()?;
     let bench = Bench::start(&Options::default(), &Machine::unpinned(), &folder.path)?;
     proof::prove(&bench)?;
-    println!("load: the gate does its work; `cargo bench --bench load` measures it");
+    println!("compare: the gate does its work; `cargo bench --bench compare` measures it");
     Ok(())
 }
 
@@ -93,7 +93,7 @@ fn load(options: &Options) -> anyhow::Result<()> {
 
     let results = bench.measure()?;
     report::print(&results);
-    let file = target_folder().join("bench").join("load.json");
+    let file = target_folder().join("bench").join("compare.json");
     report::write(&file, &machine, options, &results)?;
     println!("\nwritten to {}", file.display());
     Ok(())
@@ -111,7 +111,7 @@ struct WorkFolder {
 
 impl WorkFolder {
     fn create() -> anyhow::Result<Self> {
-        let name = format!("load-{}", std::process::id());
+        let name = format!("compare-{}", std::process::id());
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self { path })
@@ -123,7 +123,7 @@ impl Drop for WorkFolder {
         if let Err(error) = fs::remove_dir_all(&self.path)
             && error.kind() != io::ErrorKind::NotFound
         {
-            eprintln!("load: cannot remove {}: {error}", self.path.display());
+            eprintln!("compare: cannot remove {}: {error}", self.path.display());
         }
     }
 }

@@ -15,7 +15,7 @@ pub(crate) enum Task {
 
 /// Measures the gate against a direct connection, on this machine, over loopback.
 #[derive(Debug, Parser)]
-#[command(name = "cargo bench --bench load --", no_binary_name = true)]
+#[command(name = "cargo bench --bench compare --", no_binary_name = true)]
 pub(crate) struct Options {
     /// Measuring time in total, in seconds, shared by all scenarios; warming up comes on top
     #[arg(long, default_value_t = 40.0)]
