@@ -151,6 +151,7 @@ fn headers(criterion: &mut Criterion) {
     let principal = std::rc::Rc::new(verified);
     let route = snapshot.routes.all().first().expect("a route");
     let request_id = HeaderValue::from_static("0123456789abcdef0123456789abcdef");
+    let address = HeaderValue::from_static("127.0.0.1");
     let (head, ()) = Request::builder()
         .uri("/api/queues/main/orders?page=1")
         .header("host", "gate.example:8443")
@@ -175,9 +176,9 @@ fn headers(criterion: &mut Criterion) {
             |(head, body)| {
                 let permit = policy::authorize(&route.policy, Some(principal.clone()), &path);
                 let facts = Facts {
-                    client: [127, 0, 0, 1].into(),
+                    client: ([127, 0, 0, 1].into(), &address),
                     scheme: "https",
-                    authority: "gate.example:8443",
+                    authority: &HeaderValue::from_static("gate.example:8443"),
                     request_id: &request_id,
                     remaining_query: None,
                 };

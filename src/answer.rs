@@ -125,9 +125,14 @@ pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
     if let Some(given) = headers.get(X_REQUEST_ID).filter(is_fine) {
         return given.clone();
     }
-    let id = format!("{:032x}", fastrand::u128(..));
+    let (mut id, mut random) = ([0; 32], fastrand::u128(..));
+    for digit in &mut id {
+        let value = (random % 16) as u8;
+        *digit = if value < 10 { b'0' } else { b'a' - 10 } + value;
+        random /= 16;
+    }
     // Hexadecimal digits are always a valid header value.
-    HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    HeaderValue::from_bytes(&id).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
 /// The longest id that is taken from a client, in bytes.

@@ -4,30 +4,47 @@ use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::{Method, request};
+use http::{HeaderValue, Method, request};
 
 use crate::refusal::Reason;
 
 /// The host and port asked for. What could be read as two requests, two bodies or two hosts is
 /// refused (RFC 9112 sections 3.2 and 6.1).
-pub(crate) fn authority(head: &request::Parts) -> Result<Cow<'_, str>, Reason> {
+pub(crate) fn authority(head: &request::Parts) -> Result<Authority, Reason> {
     judge_framing(head)?;
     let mut hosts = head.headers.get_all(HOST).iter();
-    let in_header = hosts
-        .next()
-        .map(|host| host.to_str().map_err(|_| Reason::MalformedRequest));
-    let in_header = in_header.transpose()?;
+    let in_header = hosts.next();
     let in_target = head.uri.authority().map(http::uri::Authority::as_str);
     if hosts.next().is_some() {
         return Err(Reason::MalformedRequest);
     }
     let authority = match (in_target, in_header) {
-        (Some(target), Some(host)) if !target.eq_ignore_ascii_case(host) => None,
-        (Some(authority), _) | (None, Some(authority)) => Some(authority),
-        (None, None) => None,
+        (Some(target), Some(host)) if !host.as_bytes().eq_ignore_ascii_case(target.as_bytes()) => {
+            None
+        }
+        (Some(target), _) => HeaderValue::from_str(target).ok(),
+        (None, host) => host.cloned(),
     };
-    let authority = authority.filter(|authority| is_authority(authority));
-    authority.map(Cow::from).ok_or(Reason::MalformedRequest)
+    let authority = authority.map(Authority);
+    authority
+        .filter(|authority| is_authority(authority.as_str()))
+        .ok_or(Reason::MalformedRequest)
+}
+
+/// A host name or address with an optional port.
+#[derive(Clone, Debug)]
+pub(crate) struct Authority(HeaderValue);
+
+impl Authority {
+    /// As text; empty if it is none, which no request's is.
+    pub(crate) fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+
+    /// As the value of a header, which costs no copy.
+    pub(crate) const fn value(&self) -> &HeaderValue {
+        &self.0
+    }
 }
 
 /// Refuses what another parser could frame in another way.

@@ -158,7 +158,7 @@ fn parse_authorization<'a>(
     };
     let scheme = scheme.strip_suffix(':').unwrap_or(scheme);
     let credential = credential.trim_matches(' ');
-    let is_one = !credential.is_empty() && !credential.contains(' ');
+    let is_one = !credential.is_empty() && !credential.as_bytes().contains(&b' ');
     if scheme.eq_ignore_ascii_case("bearer") {
         return match is_one {
             true => Ok(Credential::Token(credential.into())),

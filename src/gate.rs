@@ -96,7 +96,7 @@ impl Gate {
     /// None.
     pub async fn handle(
         self: Rc<Self>,
-        peer: Peer,
+        peer: Rc<Peer>,
         connection: ConnectionGuard,
         request: Request<Incoming>,
     ) -> Result<Response<GateBody>, Infallible> {
@@ -133,8 +133,8 @@ impl Gate {
     ) -> Result<Answer, Refusal> {
         let body = RequestBody(Rc::clone(upload));
         let snapshot = &*rules.snapshot;
-        let authority = authority(&head)?.into_owned();
-        let host = host(&authority);
+        let authority = authority(&head)?;
+        let host = host(authority.as_str());
         let path = CanonicalPath::parse(head.uri.path())?;
 
         if let Some((mount, found)) = snapshot.mounts.find(&peer.entrance.listener, &host, &head)
@@ -144,7 +144,7 @@ impl Gate {
             if head.method == Method::OPTIONS && walk.voice.cross_origin() == CrossOrigin::Any {
                 return Ok(Answer::Own(cors::preflight(&head)));
             }
-            let around = self.surroundings(rules, peer, &authority);
+            let around = self.surroundings(rules, peer, authority.as_str());
             let answer = endpoint::answer(&around, mount, found, &head, body).await?;
             return Ok(Answer::Own(answer));
         }
@@ -164,15 +164,15 @@ impl Gate {
         let asked = Asked {
             peer,
             route,
-            authority: &authority,
+            authority: authority.as_str(),
             path: &path,
             head: &head,
         };
         let (permit, remaining_query) = self.admit(rules, walk, asked).await?;
         let facts = Facts {
-            client: peer.address,
+            client: (peer.address, &peer.text),
             scheme: peer.scheme,
-            authority: &authority,
+            authority: authority.value(),
             request_id: walk.exchange.request_id(),
             remaining_query,
         };

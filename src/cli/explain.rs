@@ -110,12 +110,17 @@ fn walk(
     head: &request::Parts,
     scheme: &'static str,
 ) -> Result<(), Refusal> {
-    let authority = authority(head)?.into_owned();
-    let host = host(&authority);
+    let authority = authority(head)?;
+    let host = host(authority.as_str());
     let path = CanonicalPath::parse(head.uri.path())?;
     line(
         "request",
-        format_args!("{} {scheme}://{authority}{}", head.method, head.uri.path()),
+        format_args!(
+            "{} {scheme}://{}{}",
+            head.method,
+            authority.as_str(),
+            head.uri.path()
+        ),
     );
     if let Some((mount, endpoint)) = snapshot.mounts.find(listener, &host, head)
         && (endpoint != Endpoint::About || is_stranger(snapshot, head))
@@ -141,9 +146,12 @@ fn walk(
         }
     };
     let facts = Facts {
-        client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        client: (
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            &HeaderValue::from_static("127.0.0.1"),
+        ),
         scheme,
-        authority: &authority,
+        authority: authority.value(),
         request_id: &HeaderValue::from_static("0"),
         remaining_query: presented.remaining_query,
     };

@@ -71,6 +71,9 @@ impl<'a> CanonicalPath<'a> {
             forms: PathForms::default(),
             is_encoded: false,
         };
+        if is_plain(body) {
+            return Ok(path);
+        }
         path.is_encoded = body.contains('%');
         let last = body.matches('/').count();
         for (index, segment) in body.split('/').enumerate() {
@@ -151,6 +154,20 @@ impl<'a> CanonicalPath<'a> {
         }
         Ok(decoded)
     }
+}
+
+/// Whether nothing here has to be judged: no empty segment but the last, and no byte that encodes,
+/// separates parameters or could be part of a dot segment.
+fn is_plain(body: &str) -> bool {
+    let mut before = b'/';
+    body.bytes().all(|byte| {
+        let is_plain = match byte {
+            b'/' => before != b'/',
+            _ => byte.is_ascii_alphanumeric() || b"-_~:@!$&'()*+,=".contains(&byte),
+        };
+        before = byte;
+        is_plain
+    })
 }
 
 /// Decodes a segment of a path or pattern.

@@ -42,11 +42,7 @@ pub(super) async fn serve(
             None => return,
         },
     };
-    let peer = Peer {
-        address: peer.ip().to_canonical(),
-        scheme: listener.scheme(),
-        entrance,
-    };
+    let peer = Peer::connected(peer.ip().to_canonical(), listener.scheme(), entrance);
     match protocol {
         Protocol::Http1 => serve_http1(gate, peer, stream, &limits, guard, drain).await,
         Protocol::Http2 => serve_http2(gate, peer, stream, &limits, guard, drain).await,
@@ -99,14 +95,14 @@ async fn handshake(
 
 async fn serve_http1(
     gate: Rc<Gate>,
-    peer: Peer,
+    peer: Rc<Peer>,
     stream: Stream,
     limits: &LimitsConfig,
     guard: ConnectionGuard,
     drain: WorkerDrain,
 ) {
     let service =
-        service_fn(|request| Rc::clone(&gate).handle(peer.clone(), guard.request(), request));
+        service_fn(|request| Rc::clone(&gate).handle(Rc::clone(&peer), guard.request(), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout.0)
@@ -127,14 +123,14 @@ async fn serve_http1(
 
 async fn serve_http2(
     gate: Rc<Gate>,
-    peer: Peer,
+    peer: Rc<Peer>,
     stream: Stream,
     limits: &LimitsConfig,
     guard: ConnectionGuard,
     drain: WorkerDrain,
 ) {
     let service =
-        service_fn(|request| Rc::clone(&gate).handle(peer.clone(), guard.request(), request));
+        service_fn(|request| Rc::clone(&gate).handle(Rc::clone(&peer), guard.request(), request));
     let connection = http2::Builder::new(Local)
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams)

@@ -17,9 +17,9 @@ use std::thread::{self, JoinHandle};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Semaphore;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::value::{Size, Span};
@@ -178,14 +178,18 @@ struct Work {
 
 impl Work {
     fn run(self) {
-        let runtime = match Builder::new_current_thread().enable_all().build() {
+        let options = LocalOptions::default();
+        let runtime = match Builder::new_current_thread()
+            .enable_all()
+            .build_local(options)
+        {
             Ok(runtime) => runtime,
             Err(error) => {
                 tracing::error!(%error, "a worker's runtime could not be started");
                 return;
             }
         };
-        LocalSet::new().block_on(&runtime, self.serve());
+        runtime.block_on(self.serve());
         end_batches();
     }
 

@@ -3,16 +3,18 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::config::problem::Problems;
 
-/// Who asks, over what, and where it came in. Cheap to clone, within one worker.
+/// Who asks, over what, and where it came in.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// The client's address.
     pub address: IpAddr,
+    /// The same as a header's value.
+    pub text: HeaderValue,
     /// `http` or `https`.
     pub scheme: &'static str,
     /// Where it came in.
@@ -29,18 +31,30 @@ pub struct Entrance {
 }
 
 impl Peer {
+    /// Whoever is connected.
+    #[must_use]
+    pub fn connected(address: IpAddr, scheme: &'static str, entrance: Rc<Entrance>) -> Rc<Self> {
+        Rc::new(Self {
+            text: text_of(address),
+            address,
+            scheme,
+            entrance,
+        })
+    }
+
     /// The client that the headers name if a trusted proxy is connected, else who is connected.
     ///
     /// `X-Forwarded-For` is read from its end, where the nearest proxy writes: the client is the
     /// first address that is no trusted proxy. What stands left of it, or of an entry that is no
     /// address, anybody may have written.
     #[must_use]
-    pub fn behind_proxies(mut self, headers: &HeaderMap) -> Self {
+    pub fn behind_proxies(self: Rc<Self>, headers: &HeaderMap) -> Rc<Self> {
         if !self.entrance.proxies.hold(self.address) {
             return self;
         }
+        let mut named = Self::clone(&self);
         if let Some(scheme) = forwarded_scheme(headers) {
-            self.scheme = scheme;
+            named.scheme = scheme;
         }
         let entries = headers
             .get_all(X_FORWARDED_FOR)
@@ -51,13 +65,19 @@ impl Peer {
             let Some(address) = parse_entry(entry) else {
                 break;
             };
-            self.address = address;
+            named.address = address;
             if !self.entrance.proxies.hold(address) {
                 break;
             }
         }
-        self
+        named.text = text_of(named.address);
+        Rc::new(named)
     }
+}
+
+fn text_of(address: IpAddr) -> HeaderValue {
+    // An address is always a valid header value.
+    HeaderValue::try_from(address.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use super::connect::{Sender, Upstream};
+use super::connect::{Link, Upstream};
 use crate::clock;
 use crate::telemetry::handles::UpstreamFault;
 
@@ -157,14 +157,14 @@ fn without_forgeable_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
 #[derive(Debug)]
 pub struct ResponseBody {
     body: Incoming,
-    lease: Option<(Sender, Rc<Upstream>)>,
+    lease: Option<(Link, Rc<Upstream>)>,
 }
 
 impl ResponseBody {
-    pub(super) fn new(body: Incoming, sender: Sender, upstream: Rc<Upstream>) -> Self {
+    pub(super) fn new(body: Incoming, link: Link, upstream: Rc<Upstream>) -> Self {
         let mut body = Self {
             body,
-            lease: Some((sender, upstream)),
+            lease: Some((link, upstream)),
         };
         if body.body.is_end_stream() {
             body.give_back();
@@ -173,8 +173,8 @@ impl ResponseBody {
     }
 
     fn give_back(&mut self) {
-        if let Some((sender, upstream)) = self.lease.take() {
-            upstream.keep(sender);
+        if let Some((link, upstream)) = self.lease.take() {
+            upstream.keep(link);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +11,7 @@ use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::body::RequestBody;
@@ -20,7 +21,13 @@ use crate::stream::Stream;
 use crate::telemetry::handles::{UpstreamFault, UpstreamMetrics};
 
 /// A connection on which one request may be sent.
-pub(crate) type Sender = SendRequest<RequestBody>;
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(super) sender: SendRequest<RequestBody>,
+    /// Goes off when the upstream has to have answered, or before: it stays set from one exchange
+    /// to the next, so that an exchange has no timer to make.
+    pub(super) alarm: Pin<Box<Sleep>>,
+}
 
 /// One worker's connections to one upstream.
 #[derive(Debug)]
@@ -34,7 +41,7 @@ pub struct Upstream {
 
 #[derive(Debug)]
 struct Idle {
-    sender: Sender,
+    link: Link,
     since: Instant,
 }
 
@@ -88,28 +95,28 @@ impl Upstream {
     }
 
     /// A kept connection that can be used at once.
-    pub(crate) fn take_idle(&self, now: Instant) -> Option<Sender> {
+    pub(crate) fn take_idle(&self, now: Instant) -> Option<Link> {
         let mut idle = self.idle.borrow_mut();
         let mut at = idle.len();
         while at > 0 {
             at -= 1;
             let candidate = idle.get(at)?;
             let is_stale = now.saturating_duration_since(candidate.since) > self.spec.idle_timeout;
-            if candidate.sender.is_closed() || is_stale {
+            if candidate.link.sender.is_closed() || is_stale {
                 idle.swap_remove(at);
-            } else if candidate.sender.is_ready() {
-                return Some(idle.swap_remove(at).sender);
+            } else if candidate.link.sender.is_ready() {
+                return Some(idle.swap_remove(at).link);
             }
         }
         None
     }
 
     /// Keeps a connection whose answer was read to its end.
-    pub(crate) fn keep(&self, sender: Sender) {
+    pub(crate) fn keep(&self, link: Link) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < self.spec.max_idle && !sender.is_closed() {
+        if idle.len() < self.spec.max_idle && !link.sender.is_closed() {
             idle.push(Idle {
-                sender,
+                link,
                 since: crate::clock::now(),
             });
         }
@@ -119,12 +126,12 @@ impl Upstream {
     pub fn sweep(&self, now: Instant) {
         self.idle.borrow_mut().retain(|idle| {
             let unused = now.saturating_duration_since(idle.since);
-            !idle.sender.is_closed() && unused <= self.spec.idle_timeout
+            !idle.link.sender.is_closed() && unused <= self.spec.idle_timeout
         });
     }
 
     /// A new connection to the next endpoint that can be reached.
-    pub(crate) async fn connect(&self) -> Result<Sender, Refusal> {
+    pub(crate) async fn connect(&self) -> Result<Link, Refusal> {
         let count = self.spec.endpoints.len();
         let start = self.next.get();
         self.next.set(start.wrapping_add(1));
@@ -135,7 +142,10 @@ impl Upstream {
                 break;
             };
             match timeout(self.spec.connect_timeout, self.open(endpoint)).await {
-                Ok(Ok(sender)) => return Ok(sender),
+                Ok(Ok(sender)) => {
+                    let alarm = Box::pin(sleep(self.spec.response_timeout));
+                    return Ok(Link { sender, alarm });
+                }
                 Ok(Err(error)) => last = error,
                 Err(_) => {
                     last = ConnectError::Timeout {
@@ -152,7 +162,7 @@ impl Upstream {
         Err(Refusal::with_cause(reason, last))
     }
 
-    async fn open(&self, endpoint: &Endpoint) -> Result<Sender, ConnectError> {
+    async fn open(&self, endpoint: &Endpoint) -> Result<SendRequest<RequestBody>, ConnectError> {
         let url = || endpoint.url.clone();
         let tcp = match endpoint.address {
             Some(address) => TcpStream::connect(address).await,

@@ -4,11 +4,10 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use http::{Request, Response};
-use hyper::client::conn::http1::SendRequest;
-use tokio::time::{Instant as Deadline, sleep_until};
+use tokio::time::Instant as Deadline;
 
 use super::body::{Flow, RequestBody, ResponseBody, Upload};
-use super::connect::Upstream;
+use super::connect::{Link, Upstream};
 use crate::refusal::{Reason, Refusal};
 use crate::telemetry::handles::UpstreamFault;
 
@@ -31,14 +30,14 @@ impl Upstream {
         loop {
             let kept = self.take_idle(now);
             let is_kept = kept.is_some();
-            let mut sender = match kept {
-                Some(sender) => sender,
+            let mut link = match kept {
+                Some(link) => link,
                 None => self.connect().await?,
             };
-            match self.exchange(&mut sender, request, upload).await {
+            match self.exchange(&mut link, request, upload).await {
                 Ok(response) => {
                     let upstream = Rc::clone(self);
-                    return Ok(response.map(|body| ResponseBody::new(body, sender, upstream)));
+                    return Ok(response.map(|body| ResponseBody::new(body, link, upstream)));
                 }
                 Err((_, Some(unsent))) if is_kept => request = *unsent,
                 Err((refusal, _)) => return Err(refusal),
@@ -49,13 +48,12 @@ impl Upstream {
     /// One try on one connection; gives the request back if no byte of it was sent.
     async fn exchange(
         &self,
-        sender: &mut SendRequest<RequestBody>,
+        link: &mut Link,
         request: Request<RequestBody>,
         upload: &Upload,
     ) -> Result<Response<hyper::body::Incoming>, (Refusal, Option<Box<Request<RequestBody>>>)> {
-        let mut answer = std::pin::pin!(sender.try_send_request(request));
+        let mut answer = std::pin::pin!(link.sender.try_send_request(request));
         let limit = self.spec.response_timeout;
-        let mut deadline = std::pin::pin!(sleep_until(Deadline::from_std(upload.last() + limit)));
         loop {
             tokio::select! {
                 biased;
@@ -65,12 +63,12 @@ impl Upstream {
                         (self.broken(error.into_error(), upload), unsent)
                     });
                 }
-                () = &mut deadline => {
-                    let next = Deadline::from_std(upload.last() + limit);
-                    if next <= Deadline::now() {
+                () = link.alarm.as_mut() => {
+                    let due = Deadline::from_std(upload.last() + limit);
+                    if due <= Deadline::now() {
                         return Err((self.timed_out(upload), None));
                     }
-                    deadline.as_mut().reset(next);
+                    link.alarm.as_mut().reset(due);
                 }
             }
         }
