@@ -74,12 +74,17 @@ impl<'a> CanonicalPath<'a> {
         if is_plain(body) {
             return Ok(path);
         }
-        path.is_encoded = body.contains('%');
-        let last = body.matches('/').count();
-        for (index, segment) in body.split('/').enumerate() {
-            path.judge(segment, index == last)?;
-        }
+        path.judge_all()?;
         Ok(path)
+    }
+
+    fn judge_all(&mut self) -> Result<(), Reason> {
+        self.is_encoded = self.raw.contains('%');
+        let last = self.raw.matches('/').count();
+        for (index, segment) in self.raw.split('/').enumerate() {
+            self.judge(segment, index == last)?;
+        }
+        Ok(())
     }
 
     /// The forms that a route must allow for this path to pass.
@@ -182,7 +187,7 @@ fn is_hex(digits: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{CanonicalPath, PathForm, PathForms};
+    use super::{CanonicalPath, PathForm, PathForms, is_plain};
     use crate::refusal::Reason;
 
     #[test]
@@ -231,6 +236,29 @@ mod tests {
             let forms = CanonicalPath::parse(raw).unwrap().forms();
             assert_eq!(forms, PathForms::from_iter([form]), "{raw}");
         }
+    }
+
+    #[test]
+    fn what_is_passed_at_one_look_would_pass_the_judgement() {
+        let parts = (0..=0x7f_u8).map(char::from).map(String::from);
+        let parts = parts.chain(["//", "a//", "/.", "./", "..", "%2e", "\u{e4}"].map(String::from));
+        let mut passed = 0;
+        for part in parts {
+            for body in [format!("a/{part}/b"), format!("a{part}b"), part.clone()] {
+                if !is_plain(&body) {
+                    continue;
+                }
+                passed += 1;
+                let mut path = CanonicalPath {
+                    raw: &body,
+                    forms: PathForms::default(),
+                    is_encoded: false,
+                };
+                assert!(path.judge_all().is_ok(), "{body}");
+                assert_eq!(path.forms, PathForms::default(), "{body}");
+            }
+        }
+        assert!(passed > 200, "{passed}");
     }
 
     #[test]
