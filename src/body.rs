@@ -35,6 +35,8 @@ pub struct Kept {
 enum Source {
     Own(Full<Bytes>),
     Upstream(ResponseBody),
+    /// The upstream's, which broke off.
+    Broken(Option<hyper::Error>),
 }
 
 impl GateBody {
@@ -81,20 +83,26 @@ impl Body for GateBody {
                     .map_err(|never| match never {});
             }
             Source::Upstream(body) => body,
+            Source::Broken(error) => return Poll::Ready(error.take().map(Err)),
         };
         let polled = Pin::new(body).poll_frame(context);
-        if let Poll::Ready(Some(Err(error))) = &polled
-            && let Some(exchange) = &mut self.exchange
-        {
+        let Poll::Ready(Some(Err(error))) = polled else {
+            return polled;
+        };
+        if let Some(exchange) = &mut self.exchange {
             exchange.broke_off(Reason::UpstreamBroken, error.to_string());
         }
-        polled
+        // What came before the break has to be sent before it is told.
+        self.source = Source::Broken(Some(error));
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Own(body) => body.is_end_stream(),
             Source::Upstream(body) => body.is_end_stream(),
+            Source::Broken(error) => error.is_none(),
         }
     }
 
@@ -102,6 +110,7 @@ impl Body for GateBody {
         match &self.source {
             Source::Own(body) => body.size_hint(),
             Source::Upstream(body) => body.size_hint(),
+            Source::Broken(_) => SizeHint::default(),
         }
     }
 }

@@ -219,7 +219,7 @@ async fn forward(
     upstream: &Rc<Upstream>,
     route: &Route,
     permit: &Permit,
-    upload: &Upload,
+    upload: &Rc<Upload>,
     outgoing: UpstreamRequest,
 ) -> Result<Answer, Refusal> {
     let is_upgrade = outgoing.is_upgrade();

@@ -13,7 +13,8 @@ use hyper::body::Incoming;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use super::connect::{Link, Upstream};
+use super::connect::Upstream;
+use super::link::Link;
 use crate::clock;
 use crate::telemetry::handles::UpstreamFault;
 
@@ -187,7 +188,13 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
+        let Self { body, lease } = &mut *self;
+        let polled = match lease {
+            Some((link, _)) => {
+                link.poll(context, |context| Pin::new(&mut *body).poll_frame(context))
+            }
+            None => Pin::new(body).poll_frame(context),
+        };
         match &polled {
             Poll::Ready(Some(Err(_))) => {
                 if let Some((_, upstream)) = self.lease.take() {

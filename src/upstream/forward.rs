@@ -1,15 +1,28 @@
 //! How does a request reach the upstream, and its answer come back?
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Poll, ready};
 use std::time::Instant;
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
 use tokio::time::Instant as Deadline;
 
 use super::body::{Flow, RequestBody, ResponseBody, Upload};
-use super::connect::{Link, Upstream};
+use super::connect::Upstream;
+use super::link::Link;
 use crate::refusal::{Reason, Refusal};
 use crate::telemetry::handles::UpstreamFault;
+
+/// How a try failed.
+enum Failure {
+    Broken(hyper::Error),
+    TimedOut,
+    /// No byte of the request was sent.
+    Unsent(Box<Request<RequestBody>>, hyper::Error),
+}
 
 impl Upstream {
     /// Sends a request and waits for the head of the answer.
@@ -24,7 +37,7 @@ impl Upstream {
     pub async fn send(
         self: &Rc<Self>,
         mut request: Request<RequestBody>,
-        upload: &Upload,
+        upload: &Rc<Upload>,
         now: Instant,
     ) -> Result<Response<ResponseBody>, Refusal> {
         loop {
@@ -36,42 +49,49 @@ impl Upstream {
             };
             match self.exchange(&mut link, request, upload).await {
                 Ok(response) => {
+                    let is_uploading = Rc::strong_count(upload) > 1;
+                    if is_uploading || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                        link.go_alone();
+                    }
                     let upstream = Rc::clone(self);
                     return Ok(response.map(|body| ResponseBody::new(body, link, upstream)));
                 }
-                Err((_, Some(unsent))) if is_kept => request = *unsent,
-                Err((refusal, _)) => return Err(refusal),
+                Err(Failure::Unsent(unsent, _)) if is_kept => request = *unsent,
+                Err(Failure::Unsent(_, error) | Failure::Broken(error)) => {
+                    return Err(self.broken(error, upload));
+                }
+                Err(Failure::TimedOut) => return Err(self.timed_out(upload)),
             }
         }
     }
 
-    /// One try on one connection; gives the request back if no byte of it was sent.
+    /// One try on one connection.
     async fn exchange(
         &self,
         link: &mut Link,
         request: Request<RequestBody>,
         upload: &Upload,
-    ) -> Result<Response<hyper::body::Incoming>, (Refusal, Option<Box<Request<RequestBody>>>)> {
-        let mut answer = std::pin::pin!(link.sender.try_send_request(request));
+    ) -> Result<Response<Incoming>, Failure> {
+        let mut answer = pin!(link.sender.try_send_request(request));
         let limit = self.spec.response_timeout;
-        loop {
-            tokio::select! {
-                biased;
-                outcome = &mut answer => {
-                    return outcome.map_err(|mut error| {
-                        let unsent = error.take_message().map(Box::new);
-                        (self.broken(error.into_error(), upload), unsent)
-                    });
-                }
-                () = link.alarm.as_mut() => {
-                    let due = Deadline::from_std(upload.last() + limit);
-                    if due <= Deadline::now() {
-                        return Err((self.timed_out(upload), None));
-                    }
-                    link.alarm.as_mut().reset(due);
-                }
+        poll_fn(|context| {
+            let polled = link.poll(context, |context| answer.as_mut().poll(context));
+            if let Poll::Ready(outcome) = polled {
+                return Poll::Ready(outcome.map_err(|mut error| match error.take_message() {
+                    Some(unsent) => Failure::Unsent(Box::new(unsent), error.into_error()),
+                    None => Failure::Broken(error.into_error()),
+                }));
             }
-        }
+            loop {
+                ready!(link.alarm.as_mut().poll(context));
+                let due = Deadline::from_std(upload.last() + limit);
+                if due <= Deadline::now() {
+                    return Poll::Ready(Err(Failure::TimedOut));
+                }
+                link.alarm.as_mut().reset(due);
+            }
+        })
+        .await
     }
 
     fn broken(&self, error: hyper::Error, upload: &Upload) -> Refusal {
