@@ -15,7 +15,8 @@ use tokio::runtime::Runtime;
 use tokio_rustls::TlsConnector;
 
 use crate::histogram::Histogram;
-use crate::scenario::Sample;
+use crate::requests::Requests;
+use crate::run::Sample;
 use crate::wire::{self, Head, Target};
 
 /// Open connections on a runtime of their own.
@@ -50,23 +51,8 @@ impl ClosedLoop {
     }
 
     /// Sends `requests` in rotation.
-    pub(crate) fn run(
-        &mut self,
-        requests: &Arc<[Vec<u8>]>,
-        until: Until,
-    ) -> anyhow::Result<Sample> {
-        let start = Instant::now();
-        let (deadline, total) = match until {
-            Until::Elapsed(length) => (Some(start + length), usize::MAX),
-            Until::Exchanges(total) => (None, total),
-        };
-        let load = Arc::new(Load {
-            requests: requests.clone(),
-            next: AtomicUsize::new(0),
-            deadline,
-            total,
-            latency: Histogram::new(),
-        });
+    pub(crate) fn run(&mut self, requests: &Arc<Requests>, until: Until) -> anyhow::Result<Sample> {
+        let load = Load::begin(requests, until);
         self.runtime.block_on(async {
             let tasks: Vec<_> = self
                 .connections
@@ -78,28 +64,53 @@ impl ClosedLoop {
             }
             anyhow::Ok(())
         })?;
-        Ok(Sample::new(start.elapsed(), &load.latency))
+        Ok(load.end())
     }
 }
 
 /// What the connections share during one run.
-struct Load {
-    requests: Arc<[Vec<u8>]>,
-    next: AtomicUsize,
+pub(crate) struct Load {
+    requests: Arc<Requests>,
+    start: Instant,
     deadline: Option<Instant>,
-    total: usize,
+    left: AtomicUsize,
     latency: Histogram,
 }
 
 impl Load {
-    fn next(&self, now: Instant) -> Option<&[u8]> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        if number >= self.total || self.deadline.is_some_and(|deadline| now >= deadline) {
+    pub(crate) fn begin(requests: &Arc<Requests>, until: Until) -> Arc<Self> {
+        let start = Instant::now();
+        let (deadline, total) = match until {
+            Until::Elapsed(length) => (Some(start + length), usize::MAX),
+            Until::Exchanges(total) => (None, total),
+        };
+        Arc::new(Self {
+            requests: Arc::clone(requests),
+            start,
+            deadline,
+            left: AtomicUsize::new(total),
+            latency: Histogram::new(),
+        })
+    }
+
+    /// The next request, unless the run is over.
+    pub(crate) fn next(&self, now: Instant) -> Option<&[u8]> {
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
             return None;
         }
-        self.requests
-            .get(number % self.requests.len())
-            .map(Vec::as_slice)
+        let take = |left: usize| left.checked_sub(1);
+        self.left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .ok()?;
+        Some(self.requests.next())
+    }
+
+    pub(crate) fn answered(&self, latency: Duration) {
+        self.latency.record(latency);
+    }
+
+    pub(crate) fn end(&self) -> Sample {
+        Sample::new(self.start.elapsed(), Histogram::pooled([&self.latency]))
     }
 }
 
@@ -108,29 +119,30 @@ struct Connection {
     buffer: Vec<u8>,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
+/// Connects, over TLS if the target says so.
+pub(crate) async fn open(target: &Target) -> anyhow::Result<Box<dyn Stream>> {
+    let stream = TcpStream::connect(target.address)
+        .await
+        .with_context(|| format!("cannot connect to {}", target.address))?;
+    stream.set_nodelay(true)?;
+    Ok(match &target.tls {
+        Some(config) => {
+            let name = ServerName::from(target.address.ip());
+            let connector = TlsConnector::from(config.clone());
+            Box::new(connector.connect(name, stream).await?)
+        }
+        None => Box::new(stream),
+    })
+}
+
 impl Connection {
     async fn open(target: &Target) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(target.address)
-            .await
-            .with_context(|| format!("cannot connect to {}", target.address))?;
-        stream.set_nodelay(true)?;
-        let stream: Box<dyn Stream> = match &target.tls {
-            Some(config) => {
-                let name = ServerName::from(target.address.ip());
-                Box::new(
-                    TlsConnector::from(config.clone())
-                        .connect(name, stream)
-                        .await?,
-                )
-            }
-            None => Box::new(stream),
-        };
         Ok(Self {
-            stream,
+            stream: open(target).await?,
             buffer: vec![0; wire::BUFFER],
         })
     }
@@ -138,30 +150,41 @@ impl Connection {
     async fn drive(mut self, load: Arc<Load>) -> anyhow::Result<Self> {
         let mut sent = Instant::now();
         while let Some(request) = load.next(sent) {
-            self.exchange(request).await?;
+            self.exchange(request, load.requests.status()).await?;
             let received = Instant::now();
-            load.latency.record(received - sent);
+            load.answered(received - sent);
             sent = received;
         }
         Ok(self)
     }
 
-    async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<()> {
+    async fn exchange(&mut self, request: &[u8], status: &str) -> anyhow::Result<()> {
         self.stream.write_all(request).await?;
         // A TLS stream may keep bytes back.
         self.stream.flush().await?;
         let mut filled = 0;
-        loop {
-            let free = self.buffer.get_mut(filled..).unwrap_or_default();
-            let read = self.stream.read(free).await?;
-            anyhow::ensure!(read > 0, "connection closed before the end of a response");
-            filled += read;
+        let mut missing = loop {
+            filled += self.read(filled).await?;
             let bytes = self.buffer.get(..filled).unwrap_or_default();
-            if wire::response_is_complete(bytes)? {
-                let status = Head::parse(bytes).map_or("no status", |head| head.status());
-                anyhow::ensure!(status == "200", "answered {status} under load");
-                return Ok(());
+            if let Some(missing) = wire::missing(bytes)? {
+                let found = Head::parse(bytes).map_or("no status", |head| head.status());
+                anyhow::ensure!(found == status, "answered {found} under load, not {status}");
+                break missing;
             }
+        };
+        while missing > 0 {
+            missing = missing
+                .checked_sub(self.read(0).await?)
+                .context("more bytes than one response")?;
         }
+        Ok(())
+    }
+
+    /// Reads into the buffer behind the first `filled` bytes.
+    async fn read(&mut self, filled: usize) -> anyhow::Result<usize> {
+        let free = self.buffer.get_mut(filled..).unwrap_or_default();
+        let read = self.stream.read(free).await?;
+        anyhow::ensure!(read > 0, "connection closed before the end of a response");
+        Ok(read)
     }
 }

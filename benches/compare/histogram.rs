@@ -16,6 +16,17 @@ impl Histogram {
         }
     }
 
+    /// All that these hold.
+    pub(crate) fn pooled<'a>(histograms: impl IntoIterator<Item = &'a Self>) -> Self {
+        let pool = Self::new();
+        for histogram in histograms {
+            for (all, some) in pool.buckets.iter().zip(&histogram.buckets) {
+                all.fetch_add(some.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+        }
+        pool
+    }
+
     pub(crate) fn record(&self, latency: Duration) {
         let nanoseconds = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
         if let Some(count) = self.buckets.get(bucket(nanoseconds)) {

@@ -28,8 +28,20 @@ pub(crate) enum Pinning {
     Pinned {
         proxy: u32,
         others: u32,
+        /// What a proxy with several workers gets: all but that of the others, if there are more
+        /// than two.
+        many: Vec<u32>,
     },
     Unpinned(String),
+}
+
+/// Which cores a proxy gets.
+#[derive(Clone, Copy)]
+pub(crate) enum Place {
+    /// One.
+    Own,
+    /// As many as there are for it.
+    All,
 }
 
 impl Machine {
@@ -41,6 +53,7 @@ impl Machine {
         machine.others = (time_used()? - before).div_duration_f64(A_WHILE);
         machine.pinning = pin().unwrap_or_else(|error| Pinning::Unpinned(format!("{error:#}")));
         quicken_timers();
+        raise_file_limit();
         Ok(machine)
     }
 
@@ -57,15 +70,29 @@ impl Machine {
         }
     }
 
-    /// A command for the proxy under test, on the proxy's core.
-    pub(crate) fn proxy_command(&self, program: impl AsRef<OsStr>) -> Command {
-        match self.pinning {
-            Pinning::Pinned { proxy, .. } => {
-                let mut command = Command::new("taskset");
-                command.arg("-c").arg(proxy.to_string()).arg(program);
-                command
-            }
-            Pinning::Unpinned(_) => Command::new(program),
+    /// A command for a proxy under test.
+    pub(crate) fn proxy_command(&self, program: impl AsRef<OsStr>, place: Place) -> Command {
+        let Pinning::Pinned { proxy, many, .. } = &self.pinning else {
+            return Command::new(program);
+        };
+        let cores = match place {
+            Place::Own => proxy.to_string(),
+            Place::All => many
+                .iter()
+                .map(u32::to_string)
+                .collect::<Vec<_>>()
+                .join(","),
+        };
+        let mut command = Command::new("taskset");
+        command.arg("-c").arg(cores).arg(program);
+        command
+    }
+
+    /// How many workers have a core each.
+    pub(crate) fn most_workers(&self) -> usize {
+        match &self.pinning {
+            Pinning::Pinned { many, .. } => many.len(),
+            Pinning::Unpinned(_) => self.cores,
         }
     }
 }
@@ -80,7 +107,7 @@ impl fmt::Display for Machine {
         writeln!(f, "kernel  {}", self.kernel)?;
         writeln!(f, "before  {}", Others(self.others))?;
         match &self.pinning {
-            Pinning::Pinned { proxy, others } => {
+            Pinning::Pinned { proxy, others, .. } => {
                 write!(
                     f,
                     "pinned  proxy on core {proxy}, upstream and load on core {others}"
@@ -123,7 +150,15 @@ fn pin() -> anyhow::Result<Pinning> {
         .status()
         .context("cannot run taskset")?;
     anyhow::ensure!(taskset.success(), "taskset failed");
-    Ok(Pinning::Pinned { proxy, others })
+    let mut many = cores;
+    if many.len() > 2 {
+        many.retain(|core| *core != others);
+    }
+    Ok(Pinning::Pinned {
+        proxy,
+        others,
+        many,
+    })
 }
 
 /// CPU time that all processes of the machine have used, and what the hypervisor has stolen.
@@ -141,6 +176,19 @@ pub(crate) fn time_used() -> anyhow::Result<Duration> {
 fn quicken_timers() {
     let _ = fs::write(format!("/proc/{}/timerslack_ns", std::process::id()), "1");
 }
+
+/// Two thousand idle connections are more than many a shell allows; children inherit it.
+#[cfg(target_os = "linux")]
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // If not, the scenario says what it lacks.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn raise_file_limit() {}
 
 /// `0-2,5` is 0, 1, 2, 5.
 fn core_list(list: &str) -> Vec<u32> {

@@ -1,22 +1,23 @@
 //! The compare bench: what does the gate cost?
 //!
-//! `cargo bench --bench compare` measures the gate against a direct connection and, where they are
-//! installed, against nginx and HAProxy as plain proxies. `benches/README.md` tells how to read it.
+//! `cargo bench --bench compare` measures the gate against what users would take instead, on work
+//! that is really the same. `benches/README.md` tells how to read it.
 //!
-//! Three processes, so that CPU time has an owner: the upstream (this binary started again with
-//! `--upstream`), the proxy under test, and the load generator (this one).
+//! Processes, so that CPU time has an owner: the upstream (this binary started again with
+//! `--upstream`), the contenders, of which one at a time has work, and the load generator (this one).
 //!
 //! - `options`: the command line; without `--bench` only the proof runs
 //! - `machine`: what machine this is, which process runs on which core
 //! - `process`: a child that does not outlive us, its CPU time and memory
-//! - `upstream`, `gate`, `yardstick`: the processes
+//! - `contender/`: the gate and its peers, a file each; `keys` and `trust`, what they are given
+//! - `upstream`: what stands behind them
 //! - `tokens`: tokens good and bad
 //! - `wire`: one exchange on a raw HTTP/1.1 connection
 //! - `closed`, `open`: the two kinds of load
 //! - `storm`: logins beside it
-//! - `scenario`: what is measured, and how once
-//! - `proof`: the gate really does its work
-//! - `report`: the tables and `compare.json`
+//! - `scenario`: what is measured; `run`, how once; `bench`, in which order
+//! - `proof`: a contender really does its work
+//! - `metric`, `goal`, `report`, `plot`: numbers, the bars, tables and `compare.json`, SVG
 
 #![expect(
     clippy::print_stdout,
@@ -28,31 +29,42 @@
     reason = "a bench reads the real clock, sleeps and reads /proc"
 )]
 
+mod bench;
 mod closed;
-mod gate;
+mod contender;
+mod goal;
+mod h2;
+mod handshakes;
 mod histogram;
+mod idle;
+mod keys;
 mod machine;
+mod metric;
 mod open;
 mod options;
 mod process;
 mod proof;
 mod report;
+mod requests;
+mod run;
 mod scenario;
 mod storm;
 mod tokens;
+mod trust;
 mod upstream;
 mod wire;
-mod yardstick;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{fs, io};
 
 use anyhow::Context;
+use jsonwebtoken::Algorithm;
 
+use bench::Ground;
+use contender::Contender;
 use machine::Machine;
 use options::{Options, Task};
-use scenario::Bench;
 
 fn main() -> ExitCode {
     let outcome = match Task::from_args() {
@@ -73,25 +85,31 @@ fn main() -> ExitCode {
     }
 }
 
-/// What CI runs: the proof, which is a handful of requests.
+/// What CI runs: the gate's proof, which is a handful of requests for each algorithm.
 fn smoke() -> anyhow::Result<()> {
     let folder = WorkFolder::create()?;
-    let bench = Bench::start(&Options::default(), &Machine::unpinned(), &folder.path)?;
-    proof::prove(&bench)?;
+    let (options, machine) = (Options::default(), Machine::unpinned());
+    let ground = Ground::prepare(&folder.path)?;
+    let mut contenders = ground.contenders(&options, &machine, &folder.path);
+    for algorithm in [Algorithm::HS256, Algorithm::RS256, Algorithm::ES256] {
+        ground.admit(&mut contenders, Contender::USUAL, algorithm)?;
+    }
+    goal::check(&scenario::all(usize::MAX))?;
     println!("compare: the gate does its work; `cargo bench --bench compare` measures it");
     Ok(())
 }
 
 fn load(options: &Options) -> anyhow::Result<()> {
     let machine = Machine::survey()?;
+    if options.scenarios {
+        for scenario in bench::asked_for(options, &machine) {
+            println!("{}", scenario.name());
+        }
+        return Ok(());
+    }
     println!("{machine}");
     let folder = WorkFolder::create()?;
-    let mut bench = Bench::start(options, &machine, &folder.path)?;
-    bench.add_yardsticks(&machine, &folder.path);
-    proof::prove(&bench)?;
-    println!("proved  good token 200 with Basic upstream; no, forged and expired token 401");
-
-    let results = bench.measure()?;
+    let results = bench::measure(options, &machine, &folder.path)?;
     report::print(&results);
     let file = target_folder().join("bench").join("compare.json");
     report::write(&file, &machine, options, &results)?;

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::histogram::Histogram;
-use crate::scenario::Sample;
+use crate::run::Sample;
 use crate::wire::{Connection, Target};
 
 /// Open connections, one thread each: threads sleep more precisely than a runtime's timer wheel.
@@ -52,7 +52,7 @@ impl OpenLoop {
                     .unwrap_or_else(|_| Err(anyhow::anyhow!("a thread panicked")))
             })
         })?;
-        Ok(Sample::new(start.elapsed(), &load.latency))
+        Ok(Sample::new(start.elapsed(), load.latency))
     }
 }
 

@@ -13,15 +13,19 @@ pub(crate) enum Task {
     Upstream,
 }
 
-/// Measures the gate against a direct connection, on this machine, over loopback.
+/// Measures the gate and its peers on this machine, over loopback.
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench compare --", no_binary_name = true)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are flags of a command line"
+)]
 pub(crate) struct Options {
     /// Measuring time in total, in seconds, shared by all scenarios; warming up comes on top
-    #[arg(long, default_value_t = 40.0)]
+    #[arg(long, default_value_t = 240.0)]
     pub(crate) seconds: f64,
     /// Keep-alive connections of the closed loop
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 32)]
     pub(crate) connections: usize,
     /// Rounds; every scenario is measured once in each, and medians are quoted
     #[arg(long, default_value_t = 5)]
@@ -29,9 +33,18 @@ pub(crate) struct Options {
     /// Requests per second of the open loop
     #[arg(long, default_value_t = 5_000)]
     pub(crate) rate: u32,
-    /// Only the scenario of this name, or else those whose name contains this
+    /// Only the scenarios whose name contains this, as `--only "h2:"` or `--only Tollgate`
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) only: String,
+    /// More contenders in every table than the targets need
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Take the peers that are there, and install none
+    #[arg(long)]
+    pub(crate) no_install: bool,
+    /// Print the names of the scenarios, and no more
+    #[arg(long)]
+    pub(crate) scenarios: bool,
     /// Another build of the gate
     #[arg(long, default_value = env!("CARGO_BIN_EXE_tollgate"), hide_default_value = true)]
     pub(crate) gate: PathBuf,

@@ -15,7 +15,7 @@ use crate::machine;
 
 /// A running child; killed on drop.
 pub(crate) struct Process {
-    name: &'static str,
+    name: String,
     child: Child,
     log: PathBuf,
     lines: mpsc::Receiver<String>,
@@ -24,17 +24,12 @@ pub(crate) struct Process {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Memory {
     pub(crate) resident_kib: u64,
-    pub(crate) peak_kib: u64,
 }
 
 impl Process {
     /// Starts `command` with its stderr in a file of `folder`, and without our stdin: a child that
     /// waits for the end of its stdin sees it when we die.
-    pub(crate) fn start(
-        name: &'static str,
-        command: &mut Command,
-        folder: &Path,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn start(name: &str, command: &mut Command, folder: &Path) -> anyhow::Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let stderr =
             File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
@@ -56,7 +51,7 @@ impl Process {
             });
         }
         Ok(Self {
-            name,
+            name: name.to_owned(),
             child,
             log,
             lines,
@@ -93,7 +88,6 @@ impl Process {
         };
         Ok(Memory {
             resident_kib: kib("VmRSS"),
-            peak_kib: kib("VmHWM"),
         })
     }
 }
@@ -106,8 +100,28 @@ impl Drop for Process {
     }
 }
 
-/// The CPU time of a process by its name in /proc.
-pub(crate) fn cpu(pid: &str) -> anyhow::Result<Duration> {
+/// The CPU time of this process, threads that have ended included.
+pub(crate) fn own_cpu() -> anyhow::Result<Duration> {
+    coarse_cpu("self")
+}
+
+/// The CPU time of a process by its name in /proc: of its threads to the nanosecond, where the
+/// kernel tells, else to the tick.
+fn cpu(pid: &str) -> anyhow::Result<Duration> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"))?;
+    let exact = threads
+        .map(|thread| {
+            let stat = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+            stat.split(' ').next()?.parse::<u64>().ok()
+        })
+        .sum::<Option<u64>>();
+    exact.map_or_else(
+        || coarse_cpu(pid),
+        |nanoseconds| Ok(Duration::from_nanos(nanoseconds)),
+    )
+}
+
+fn coarse_cpu(pid: &str) -> anyhow::Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The command's name may hold spaces; the numbers begin after its bracket, with field 3.
     let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);

@@ -1,56 +1,83 @@
-//! Does the gate really do the work that is about to be measured?
+//! Does a contender really do the work that is about to be measured?
 
 use anyhow::Context;
+use jsonwebtoken::Algorithm;
 
-use crate::scenario::{self, Bench};
-use crate::tokens::{self, FORGED_SECRET, Life, SECRET};
-use crate::upstream::Arrivals;
+use crate::contender::{Contender, Protocol, Running};
+use crate::keys::Keys;
+use crate::run;
+use crate::tokens::{self, Life};
+use crate::upstream::{Arrivals, Upstream};
 use crate::wire::Target;
 
-/// A good token passes with the gate's own credential; nothing else passes at all.
-pub(crate) fn prove(bench: &Bench) -> anyhow::Result<()> {
-    let good = scenario::get(&tokens::mint(SECRET, 0, &Life::Lasting)?);
-    let expired = scenario::get(&tokens::mint(SECRET, 0, &Life::Ended)?);
-    let forged = scenario::get(&tokens::mint(FORGED_SECRET, 0, &Life::Lasting)?);
-    let bare = b"GET /api/status HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec();
-    let gate = &bench.gate;
+/// A good token passes with the Basic credential in its place; nothing else passes at all, but for
+/// proxies that check no token, which pass everything.
+pub(crate) fn prove(
+    who: Contender,
+    algorithm: Algorithm,
+    running: &Running,
+    upstream: &Upstream,
+    keys: &Keys,
+) -> anyhow::Result<()> {
+    let (signer, forger) = (keys.signer(algorithm)?, keys.forger(algorithm)?);
+    let good = run::get(&tokens::mint(signer, 0, &Life::Lasting)?);
+    let refused = [
+        (
+            "an expired token",
+            run::get(&tokens::mint(signer, 0, &Life::Ended)?),
+        ),
+        (
+            "a forged token",
+            run::get(&tokens::mint(forger, 0, &Life::Lasting)?),
+        ),
+        (
+            "no token",
+            b"GET /api/status HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
+        ),
+    ];
+    let status = if who.checks_tokens() { "401" } else { "200" };
 
     // Twice, so that the cached answer is proved as well as the first.
-    for target in [&gate.plain, &gate.tls, &gate.plain, &gate.tls] {
-        expect(bench, target, "a good token", &good, "200", 1)?;
-        expect(bench, target, "an expired token", &expired, "401", 0)?;
-        expect(bench, target, "a forged token", &forged, "401", 0)?;
-        expect(bench, target, "no token", &bare, "401", 0)?;
+    for protocol in [
+        Protocol::Plain,
+        Protocol::Tls,
+        Protocol::Plain,
+        Protocol::Tls,
+    ] {
+        let target = running.target(protocol);
+        expect(target, upstream, &good, "200").context("a good token")?;
+        for (what, request) in &refused {
+            expect(target, upstream, request, status).context(*what)?;
+        }
     }
     Ok(())
 }
 
+/// With 200 one request arrives, and that with the right credential; with 401 none.
 fn expect(
-    bench: &Bench,
     target: &Target,
-    what: &str,
+    upstream: &Upstream,
     request: &[u8],
     status: &str,
-    passed: u64,
 ) -> anyhow::Result<()> {
-    let before = bench.upstream.arrivals()?;
+    let before = upstream.arrivals()?;
     let mut connection = target.connect()?;
-    let response = connection
-        .exchange(request)
-        .with_context(|| format!("{what}: no answer from the gate"))?;
+    let response = connection.exchange(request).context("no answer")?;
     anyhow::ensure!(
         response.status == status,
-        "{what}: expected {status} from the gate, got {}",
+        "expected {status}, got {}",
         response.status
     );
+    let passed = u64::from(status == "200");
     let expected = Arrivals {
         requests: before.requests + passed,
         translated: before.translated + passed,
+        uploaded: before.uploaded,
     };
-    let after = bench.upstream.arrivals()?;
+    let after = upstream.arrivals()?;
     anyhow::ensure!(
         after == expected,
-        "{what}: the upstream saw {after:?}, expected {expected:?}"
+        "the upstream saw {after:?}, expected {expected:?}"
     );
     Ok(())
 }

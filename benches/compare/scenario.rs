@@ -1,381 +1,375 @@
-//! What is measured, and how once?
+//! What is measured?
 
-use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::fmt;
 
-use anyhow::Context;
-use rustls::ClientConfig;
+use jsonwebtoken::Algorithm;
 
-use crate::closed::{ClosedLoop, Until};
-use crate::gate::{self, Gate};
-use crate::histogram::Histogram;
-use crate::machine::{self, Machine};
-use crate::open::OpenLoop;
-use crate::options::Options;
-use crate::process::{self, Memory, Process};
-use crate::storm::{Answers, Storm};
-use crate::tokens::{self, Life, SECRET};
-use crate::upstream::Upstream;
-use crate::wire::Target;
-use crate::yardstick::{Make, Yardstick};
+use crate::contender::{Contender, Protocol, Shape};
 
-/// One line of the table.
-#[derive(Clone, Copy)]
+/// One line of a table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Scenario {
-    pub(crate) name: &'static str,
-    pub(crate) via: Via,
+    pub(crate) table: Table,
+    pub(crate) contender: Contender,
+    pub(crate) algorithm: Algorithm,
+    pub(crate) protocol: Protocol,
     pub(crate) load: Load,
     pub(crate) pace: Pace,
     pub(crate) beside: Beside,
+    /// Only with `--full`.
+    pub(crate) is_extra: bool,
 }
 
-/// What stands between the load and the upstream.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Via {
-    Direct,
-    Gate,
-    GateTls,
-    Haproxy,
-    Nginx,
-    NginxTls,
+/// Which scenarios stand together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Table {
+    Http1,
+    Tls,
+    FullHandshakes,
+    ResumedHandshakes,
+    Http2,
+    Tokens,
+    Post,
+    Uploads,
+    Downloads,
+    Latency,
+    Routes,
+    Workers,
+    Memory,
 }
 
 /// What is sent.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Load {
     /// GET with one token.
     OneToken,
-    /// GET with many tokens in rotation, all of them seen before.
-    KnownTokens,
-    /// GET with many tokens, each of them once and for the first time.
-    NewTokens,
-    /// POST of 1 KiB with one token.
-    Post,
+    /// GET with so many tokens in rotation, all of them seen before.
+    KnownTokens(usize),
+    /// GET with so many tokens, each of them once and for the first time.
+    NewTokens(usize),
+    /// GET with so many bad tokens, each of them once.
+    BadTokens(usize),
+    /// POST of so many bytes with one token.
+    Post(usize),
+    /// POST of so many bytes, streamed.
+    Upload(usize),
+    /// GET of so many bytes.
+    Download(usize),
+    /// Connections one after another, with a request on each.
+    Handshakes { resumed: bool },
+    /// Nothing, to a process that has served nothing yet.
+    Rest,
+    /// So many connections, with one request each and then silence.
+    IdleConnections(usize),
 }
 
 /// How it is sent.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Pace {
     Closed,
     Open,
 }
 
 /// What else the gate has to do meanwhile.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Beside {
     LoginStorm,
     Nothing,
 }
 
-pub(crate) const SCENARIOS: [Scenario; 14] = {
-    use {Load as L, Pace as P, Via as V};
-    [
-        scenario("direct", V::Direct, L::OneToken, P::Closed),
-        scenario("gate", V::Gate, L::OneToken, P::Closed),
-        scenario("gate, TLS 1.3", V::GateTls, L::OneToken, P::Closed),
-        scenario("gate, 10,000 new tokens", V::Gate, L::NewTokens, P::Closed),
-        scenario(
-            "gate, 10,000 known tokens",
-            V::Gate,
-            L::KnownTokens,
-            P::Closed,
-        ),
-        scenario("gate, POST 1 KiB", V::Gate, L::Post, P::Closed),
-        scenario("nginx", V::Nginx, L::OneToken, P::Closed),
-        scenario("nginx, TLS 1.3", V::NginxTls, L::OneToken, P::Closed),
-        scenario("haproxy", V::Haproxy, L::OneToken, P::Closed),
-        scenario("direct, paced", V::Direct, L::OneToken, P::Open),
-        scenario("gate, paced", V::Gate, L::OneToken, P::Open),
+impl Table {
+    /// The first part of its scenarios' names.
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            Self::Http1 => "h1",
+            Self::Tls => "tls",
+            Self::FullHandshakes => "full handshakes",
+            Self::ResumedHandshakes => "resumed handshakes",
+            Self::Http2 => "h2",
+            Self::Tokens => "tokens",
+            Self::Post => "post",
+            Self::Uploads => "uploads",
+            Self::Downloads => "downloads",
+            Self::Latency => "paced",
+            Self::Routes => "routes",
+            Self::Workers => "workers",
+            Self::Memory => "memory",
+        }
+    }
+
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Http1 => "HTTP/1.1 in plaintext, one token",
+            Self::Tls => "HTTP/1.1 over TLS 1.3, one token",
+            Self::FullHandshakes => "TLS 1.3 handshakes, full",
+            Self::ResumedHandshakes => "TLS 1.3 handshakes, resumed",
+            Self::Http2 => "HTTP/2 over TLS 1.3, one token",
+            Self::Tokens => "many tokens, HTTP/1.1 in plaintext",
+            Self::Post => "POST of 1 KiB, HTTP/1.1 in plaintext",
+            Self::Uploads => "POST of 1 MiB, HTTP/1.1 in plaintext",
+            Self::Downloads => "GET of 1 MiB, HTTP/1.1 in plaintext",
+            Self::Latency => "what a request waits at a fixed rate, from the moment it is due",
+            Self::Routes => "one route and many",
+            Self::Workers => "one worker and more",
+            Self::Memory => "memory, of a process that was just started",
+        }
+    }
+}
+
+impl Load {
+    /// Whether it goes to a process of its own, which ends with it.
+    pub(crate) fn wants_fresh_process(self) -> bool {
+        matches!(self, Self::Rest | Self::IdleConnections(_))
+    }
+
+    /// Whether its length is that of the time slot.
+    pub(crate) fn is_timed(self) -> bool {
+        !matches!(
+            self,
+            Self::NewTokens(_) | Self::BadTokens(_) | Self::Rest | Self::IdleConnections(_)
+        )
+    }
+
+    /// The most rounds that it is worth: a million tokens take half a minute.
+    pub(crate) fn most_rounds(self) -> u32 {
+        match self {
+            Self::KnownTokens(MILLION) | Self::BadTokens(MILLION) => 2,
+            _ => u32::MAX,
+        }
+    }
+}
+
+impl Scenario {
+    /// How many slots of time it takes: in one of a second, p99.9 at 5,000 requests a second would
+    /// be told by five of them.
+    pub(crate) fn slots(&self) -> u32 {
+        match (self.load.is_timed(), self.pace) {
+            (false, _) => 0,
+            (true, Pace::Closed) => 1,
+            (true, Pace::Open) => 4,
+        }
+    }
+
+    /// The table, the contender and what tells it from others in that table.
+    pub(crate) fn name(&self) -> String {
+        format!("{}: {}", self.table.key(), self.label())
+    }
+
+    /// The same without the table.
+    pub(crate) fn label(&self) -> String {
+        let algorithm = if self.contender.checks_tokens() {
+            format!(" {:?}", self.algorithm)
+        } else {
+            String::new()
+        };
+        let beside = match self.beside {
+            Beside::LoginStorm => ", login storm",
+            Beside::Nothing => "",
+        };
+        let load = match self.table {
+            Table::Tokens | Table::Memory => format!(", {}", self.load),
+            _ => String::new(),
+        };
+        let protocol = match (self.table, self.protocol) {
+            (Table::Memory, Protocol::Plain) if self.load != Load::Rest => ", plaintext",
+            (Table::Memory | Table::Latency, Protocol::Tls) => ", TLS",
+            _ => "",
+        };
+        format!("{}{algorithm}{load}{protocol}{beside}", self.contender)
+    }
+
+    const fn new(table: Table, contender: Contender, load: Load) -> Self {
+        Self {
+            table,
+            contender,
+            algorithm: Algorithm::HS256,
+            protocol: Protocol::Plain,
+            load,
+            pace: Pace::Closed,
+            beside: Beside::Nothing,
+            is_extra: false,
+        }
+    }
+
+    const fn with(self, algorithm: Algorithm) -> Self {
+        Self { algorithm, ..self }
+    }
+
+    const fn over(self, protocol: Protocol) -> Self {
+        Self { protocol, ..self }
+    }
+
+    const fn paced(self) -> Self {
+        Self {
+            pace: Pace::Open,
+            ..self
+        }
+    }
+
+    const fn extra(self) -> Self {
+        Self {
+            is_extra: true,
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OneToken => f.write_str("one token"),
+            Self::KnownTokens(count) => write!(f, "{count} known tokens"),
+            Self::NewTokens(count) => write!(f, "{count} new tokens"),
+            Self::BadTokens(count) => write!(f, "{count} bad tokens"),
+            Self::Post(size) | Self::Upload(size) => write!(f, "POST of {size} bytes"),
+            Self::Download(size) => write!(f, "GET of {size} bytes"),
+            Self::Handshakes { .. } => f.write_str("handshakes"),
+            Self::Rest => f.write_str("at rest"),
+            Self::IdleConnections(count) => write!(f, "{count} idle connections"),
+        }
+    }
+}
+
+/// All of them, for a machine on which so many workers have a core each.
+pub(crate) fn all(most_workers: usize) -> Vec<Scenario> {
+    use Contender as C;
+    let mut all: Vec<_> = http1().collect();
+    all.extend(tls_and_http2());
+    all.extend(tokens());
+    all.extend(bodies());
+    let paced = |who| Scenario::new(Table::Latency, who, Load::OneToken).paced();
+    all.extend([
+        paced(C::Direct),
+        paced(C::USUAL),
         Scenario {
             beside: Beside::LoginStorm,
-            ..scenario("gate, paced, login storm", V::Gate, L::OneToken, P::Open)
+            ..paced(C::USUAL)
         },
-        scenario("gate, TLS 1.3, paced", V::GateTls, L::OneToken, P::Open),
-        scenario("nginx, paced", V::Nginx, L::OneToken, P::Open),
+        paced(C::Nginx),
+        paced(C::HaproxyJwt),
+        paced(C::EnvoyCached),
+        paced(C::USUAL).over(Protocol::Tls).extra(),
+        paced(C::Nginx).over(Protocol::Tls).extra(),
+        paced(C::Caddy).extra(),
+        paced(C::Traefik).extra(),
+    ]);
+    let shaped = |table, shape| Scenario::new(table, C::Gate(shape), Load::OneToken);
+    all.extend([1, 1_000].map(|count| shaped(Table::Routes, Shape::Routes(count))));
+    let workers = [1, 2, 4].into_iter().filter(|count| *count <= most_workers);
+    all.extend(workers.map(|count| shaped(Table::Workers, Shape::Workers(count))));
+    all.extend(memory());
+    all
+}
+
+fn http1() -> impl Iterator<Item = Scenario> {
+    use Algorithm::{ES256, HS256, RS256};
+    use Contender as C;
+    let row = |who| Scenario::new(Table::Http1, who, Load::OneToken);
+    let each = [HS256, RS256, ES256];
+    [row(C::Direct)]
+        .into_iter()
+        .chain(each.map(|algorithm| row(C::USUAL).with(algorithm)))
+        .chain([row(C::Nginx), row(C::Haproxy)])
+        .chain(each.map(|algorithm| row(C::HaproxyJwt).with(algorithm)))
+        .chain([row(C::EnvoyCached).with(RS256)])
+        .chain(each.map(|algorithm| row(C::Envoy).with(algorithm)))
+        .chain([row(C::Caddy), row(C::Traefik)])
+}
+
+fn tls_and_http2() -> impl Iterator<Item = Scenario> {
+    use Contender as C;
+    let tables = [
+        (Table::Tls, Load::OneToken, Protocol::Tls),
+        (
+            Table::FullHandshakes,
+            Load::Handshakes { resumed: false },
+            Protocol::Tls,
+        ),
+        (
+            Table::ResumedHandshakes,
+            Load::Handshakes { resumed: true },
+            Protocol::Tls,
+        ),
+        (Table::Http2, Load::OneToken, Protocol::H2),
+    ];
+    tables.into_iter().flat_map(|(table, load, protocol)| {
+        let row = |who| Scenario::new(table, who, load).over(protocol);
+        [
+            row(C::USUAL),
+            row(C::Nginx),
+            row(C::HaproxyJwt),
+            row(C::EnvoyCached),
+            row(C::Haproxy).extra(),
+            row(C::Envoy).extra(),
+            row(C::Caddy).extra(),
+            row(C::Traefik).extra(),
+        ]
+    })
+}
+
+fn tokens() -> impl Iterator<Item = Scenario> {
+    use Contender as C;
+    let usual = |load| Scenario::new(Table::Tokens, C::USUAL, load);
+    let roomy = |load| Scenario::new(Table::Tokens, C::Gate(Shape::Cache(ROOM)), load);
+    [
+        usual(Load::OneToken),
+        usual(Load::KnownTokens(10_000)),
+        usual(Load::NewTokens(10_000)),
+        roomy(Load::KnownTokens(MILLION)),
+        usual(Load::BadTokens(MILLION)),
+        usual(Load::KnownTokens(MILLION)).extra(),
+        Scenario::new(Table::Tokens, C::EnvoyCached, Load::KnownTokens(10_000)).extra(),
+        Scenario::new(Table::Tokens, C::HaproxyJwt, Load::KnownTokens(10_000)).extra(),
     ]
-};
-
-const fn scenario(name: &'static str, via: Via, load: Load, pace: Pace) -> Scenario {
-    Scenario {
-        name,
-        via,
-        load,
-        pace,
-        beside: Beside::Nothing,
-    }
+    .into_iter()
 }
 
-/// What one run of a load saw.
-pub(crate) struct Sample {
-    pub(crate) exchanges: u64,
-    pub(crate) elapsed: Duration,
-    pub(crate) p50: Duration,
-    pub(crate) p99: Duration,
-    pub(crate) p999: Duration,
+fn bodies() -> impl Iterator<Item = Scenario> {
+    use Contender as C;
+    let tables = [
+        (Table::Post, Load::Post(KIB)),
+        (Table::Uploads, Load::Upload(KIB * KIB)),
+        (Table::Downloads, Load::Download(KIB * KIB)),
+    ];
+    tables.into_iter().flat_map(|(table, load)| {
+        let row = |who| Scenario::new(table, who, load);
+        [
+            row(C::USUAL),
+            row(C::NginxUnbuffered),
+            row(C::HaproxyJwt),
+            row(C::Nginx).extra(),
+            row(C::EnvoyCached).extra(),
+            row(C::Caddy).extra(),
+            row(C::Traefik).extra(),
+        ]
+    })
 }
 
-impl Sample {
-    pub(crate) fn new(elapsed: Duration, latency: &Histogram) -> Self {
-        Self {
-            exchanges: latency.count(),
-            elapsed,
-            p50: latency.quantile(500),
-            p99: latency.quantile(990),
-            p999: latency.quantile(999),
-        }
-    }
-}
-
-/// One scenario in one round.
-pub(crate) struct Round {
-    pub(crate) sample: Sample,
-    /// The proxy's CPU time; zero without a proxy.
-    pub(crate) cpu: Duration,
-    pub(crate) memory: Memory,
-    /// What became of the logins beside it.
-    pub(crate) logins: Option<Answers>,
-}
-
-/// A scenario and its rounds.
-pub(crate) struct Measured {
-    pub(crate) scenario: Scenario,
-    pub(crate) rounds: Vec<Round>,
-}
-
-/// All that was measured.
-pub(crate) struct Results {
-    pub(crate) measured: Vec<Measured>,
-    pub(crate) gate_at_rest: Memory,
-    pub(crate) gate_at_end: Memory,
-    /// How many cores other processes kept busy meanwhile.
-    pub(crate) others: f64,
-}
-
-/// The processes, ready to be measured.
-pub(crate) struct Bench {
-    pub(crate) upstream: Upstream,
-    pub(crate) gate: Gate,
-    tls: Arc<ClientConfig>,
-    nginx: Option<Yardstick>,
-    haproxy: Option<Yardstick>,
-    seconds: f64,
-    rounds: u32,
-    connections: usize,
-    rate: u32,
-    only: String,
-}
-
-impl Bench {
-    pub(crate) fn start(
-        options: &Options,
-        machine: &Machine,
-        folder: &Path,
-    ) -> anyhow::Result<Self> {
-        let tls = gate::trust(folder)?;
-        let upstream = Upstream::start(folder)?;
-        let address = upstream.target.address;
-        Ok(Self {
-            gate: Gate::start(&options.gate, machine, folder, address, &tls)?,
-            nginx: None,
-            haproxy: None,
-            upstream,
-            tls,
-            seconds: options.seconds,
-            rounds: options.rounds.max(1),
-            connections: options.connections.max(1),
-            rate: options.rate,
-            only: options.only.clone(),
-        })
-    }
-
-    /// Starts the plain proxies to compare with, where they are installed.
-    pub(crate) fn add_yardsticks(&mut self, machine: &Machine, folder: &Path) {
-        let address = self.upstream.target.address;
-        let start = |make| Yardstick::start(make, machine, folder, address, &self.tls);
-        (self.nginx, self.haproxy) = (start(Make::Nginx), start(Make::Haproxy));
-    }
-
-    /// Measures round by round, each scenario once in each, so that a slow minute of the machine
-    /// does not fall on one scenario alone.
-    pub(crate) fn measure(&self) -> anyhow::Result<Results> {
-        let gate_at_rest = self.gate.process.memory()?;
-        let mut measured: Vec<Measured> = SCENARIOS
-            .into_iter()
-            .filter(|scenario| self.is_asked_for(scenario) && self.route(scenario.via).is_some())
-            .map(|scenario| Measured {
-                scenario,
-                rounds: Vec::new(),
-            })
-            .collect();
-        let timed = measured
-            .iter()
-            .filter(|one| one.scenario.load != Load::NewTokens)
-            .count();
-        anyhow::ensure!(timed > 0, "no scenario is called {:?}", self.only);
-        let slots = f64::from(self.rounds) * f64::from(u32::try_from(timed)?);
-        let slot = Duration::try_from_secs_f64(self.seconds / slots)
-            .context("--seconds makes no sense")?;
-
-        let (start, others_before) = (Instant::now(), self.time_of_others()?);
-        for number in 1..=self.rounds {
-            println!("round   {number} of {}", self.rounds);
-            let tokens = many_tokens(number)?;
-            for one in &mut measured {
-                let round = self
-                    .round(one.scenario, &tokens, slot)
-                    .with_context(|| format!("{} failed", one.scenario.name))?;
-                one.rounds.push(round);
-            }
-        }
-        Ok(Results {
-            measured,
-            gate_at_rest,
-            gate_at_end: self.gate.process.memory()?,
-            others: self
-                .time_of_others()?
-                .saturating_sub(others_before)
-                .div_duration_f64(start.elapsed()),
-        })
-    }
-
-    fn round(
-        &self,
-        scenario: Scenario,
-        tokens: &Arc<[Vec<u8>]>,
-        slot: Duration,
-    ) -> anyhow::Result<Round> {
-        let (target, process) = self.route(scenario.via).context("not running")?;
-        let one: Arc<[Vec<u8>]> = Arc::from([get(&tokens::mint(SECRET, 0, &Life::Lasting)?)]);
-        let storm = match scenario.beside {
-            Beside::LoginStorm => Some(Storm::start(target)?),
-            Beside::Nothing => None,
+fn memory() -> impl Iterator<Item = Scenario> {
+    use Contender as C;
+    let who = [
+        C::USUAL,
+        C::Nginx,
+        C::HaproxyJwt,
+        C::EnvoyCached,
+        C::Caddy,
+        C::Traefik,
+    ];
+    who.into_iter().flat_map(|who| {
+        let row = |load| Scenario {
+            is_extra: matches!(who, C::Caddy | C::Traefik),
+            ..Scenario::new(Table::Memory, who, load)
         };
-        let (before, sample) = match scenario.pace {
-            Pace::Open => {
-                let mut load = OpenLoop::connect(target)?;
-                load.run(one.first().context("no request")?, self.rate, WARM_UP)?;
-                let before = self.reading(process)?;
-                (
-                    before,
-                    load.run(one.first().context("no request")?, self.rate, slot)?,
-                )
-            }
-            Pace::Closed => {
-                let mut load = ClosedLoop::connect(target, self.connections)?;
-                load.run(&one, Until::Elapsed(WARM_UP))?;
-                let (requests, until) = match scenario.load {
-                    Load::KnownTokens => {
-                        load.run(tokens, Until::Exchanges(tokens.len()))?;
-                        (tokens.clone(), Until::Elapsed(slot))
-                    }
-                    Load::NewTokens => (tokens.clone(), Until::Exchanges(tokens.len())),
-                    Load::OneToken => (one, Until::Elapsed(slot)),
-                    Load::Post => (
-                        Arc::from([post(&tokens::mint(SECRET, 0, &Life::Lasting)?)]),
-                        Until::Elapsed(slot),
-                    ),
-                };
-                let before = self.reading(process)?;
-                (before, load.run(&requests, until)?)
-            }
-        };
-        let after = self.reading(process)?;
-        let logins = storm.map(Storm::stop).transpose()?;
-        let translated = after.translated - before.translated;
-        let expected = match scenario.via {
-            Via::Gate | Via::GateTls => sample.exchanges,
-            Via::Direct | Via::Haproxy | Via::Nginx | Via::NginxTls => 0,
-        };
-        anyhow::ensure!(
-            translated == expected,
-            "{translated} requests with Basic upstream, expected {expected}"
-        );
-        Ok(Round {
-            sample,
-            cpu: after.cpu - before.cpu,
-            memory: after.memory,
-            logins,
-        })
-    }
-
-    /// A whole name means that scenario alone, though others contain it.
-    fn is_asked_for(&self, scenario: &Scenario) -> bool {
-        if SCENARIOS.iter().any(|one| one.name == self.only) {
-            scenario.name == self.only
-        } else {
-            scenario.name.contains(&self.only)
-        }
-    }
-
-    /// Where the load goes, and whose CPU time counts; nothing if that proxy does not run.
-    fn route(&self, via: Via) -> Option<(&Target, Option<&Process>)> {
-        let nginx = self.nginx.as_ref();
-        match via {
-            Via::Direct => Some((&self.upstream.target, None)),
-            Via::Gate => Some((&self.gate.plain, Some(&self.gate.process))),
-            Via::GateTls => Some((&self.gate.tls, Some(&self.gate.process))),
-            Via::Haproxy => self
-                .haproxy
-                .as_ref()
-                .map(|proxy| (&proxy.plain, Some(&proxy.process))),
-            Via::Nginx => nginx.map(|proxy| (&proxy.plain, Some(&proxy.process))),
-            Via::NginxTls => nginx.map(|proxy| (&proxy.tls, Some(&proxy.process))),
-        }
-    }
-
-    fn time_of_others(&self) -> anyhow::Result<Duration> {
-        let yardsticks = [&self.nginx, &self.haproxy].into_iter().flatten();
-        let mut others = machine::time_used()?.saturating_sub(process::cpu("self")?);
-        for process in yardsticks
-            .map(|one| &one.process)
-            .chain([&self.upstream.process, &self.gate.process])
-        {
-            others = others.saturating_sub(process.cpu()?);
-        }
-        Ok(others)
-    }
-
-    fn reading(&self, process: Option<&Process>) -> anyhow::Result<Reading> {
-        Ok(Reading {
-            cpu: process.map_or(Ok(Duration::ZERO), Process::cpu)?,
-            memory: process.map_or(Ok(Memory::default()), Process::memory)?,
-            translated: self.upstream.arrivals()?.translated,
-        })
-    }
+        [
+            row(Load::Rest),
+            row(Load::IdleConnections(IDLE)),
+            row(Load::IdleConnections(IDLE)).over(Protocol::Tls),
+        ]
+    })
 }
 
-struct Reading {
-    cpu: Duration,
-    memory: Memory,
-    translated: u64,
-}
-
-/// A GET as a small client sends it.
-pub(crate) fn get(token: &str) -> Vec<u8> {
-    format!("GET /api/status HTTP/1.1\r\n{}\r\n", fields(token)).into_bytes()
-}
-
-fn post(token: &str) -> Vec<u8> {
-    let body = "x".repeat(1024);
-    let fields = fields(token);
-    let length = body.len();
-    format!("POST /api/produce HTTP/1.1\r\n{fields}Content-Type: text/plain\r\nContent-Length: {length}\r\n\r\n{body}")
-        .into_bytes()
-}
-
-fn fields(token: &str) -> String {
-    format!("Host: localhost\r\nAccept: */*\r\nAuthorization: Bearer {token}\r\n")
-}
-
-/// Another set of tokens in each round, so that new ones are new.
-fn many_tokens(round: u32) -> anyhow::Result<Arc<[Vec<u8>]>> {
-    let first = u64::from(round) * MANY;
-    (first..first + MANY)
-        .map(|serial| Ok(get(&tokens::mint(SECRET, serial, &Life::Lasting)?)))
-        .collect()
-}
-
-const MANY: u64 = 10_000;
-
-const WARM_UP: Duration = Duration::from_millis(100);
+pub(crate) const MILLION: usize = 1_000_000;
+/// In the cache of a gate that is to know a million tokens.
+pub(crate) const ROOM: usize = 1_200_000;
+pub(crate) const IDLE: usize = 2_000;
+const KIB: usize = 1_024;

@@ -1,10 +1,12 @@
 //! The upstream: a minimal HTTP/1.1 server that counts the requests with the right credential.
 
+use std::borrow::Cow;
 use std::env;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
@@ -30,6 +32,8 @@ pub(crate) struct Arrivals {
     pub(crate) requests: u64,
     /// With exactly one Authorization field, and that the gate's own Basic credential.
     pub(crate) translated: u64,
+    /// Bytes of their bodies.
+    pub(crate) uploaded: u64,
 }
 
 impl Upstream {
@@ -50,12 +54,13 @@ impl Upstream {
         let request = format!("GET {COUNTS} HTTP/1.1\r\nHost: upstream\r\n\r\n");
         let mut connection = self.target.connect()?;
         let response = connection.exchange(request.as_bytes())?;
-        let counts: [u64; 2] =
+        let counts: [u64; 3] =
             serde_json::from_slice(response.body).context("no counts from the upstream")?;
-        let [requests, translated] = counts;
+        let [requests, translated, uploaded] = counts;
         Ok(Arrivals {
             requests,
             translated,
+            uploaded,
         })
     }
 }
@@ -99,33 +104,56 @@ async fn answer(mut stream: TcpStream, right: &'static [u8]) -> io::Result<()> {
         if head.values("transfer-encoding").next().is_some() {
             return stream.write_all(LENGTH_REQUIRED).await;
         }
-        if filled < head.length() + head.content_length().unwrap_or(0) {
-            continue;
+        let response = respond(&head, right);
+        let body = head.content_length().unwrap_or(0);
+        let mut missing = (head.length() + body).saturating_sub(filled);
+        while missing > 0 {
+            let read = stream.read(&mut buffer).await?;
+            if read == 0 {
+                return Ok(());
+            }
+            missing = missing.saturating_sub(read);
         }
         filled = 0;
-        if head.second_word() == COUNTS.as_bytes() {
-            stream.write_all(counts().as_bytes()).await?;
-        } else {
-            REQUESTS.fetch_add(1, Ordering::Relaxed);
-            if head.values("authorization").eq([right]) {
-                TRANSLATED.fetch_add(1, Ordering::Relaxed);
-            }
-            stream.write_all(OK).await?;
-        }
+        UPLOADED.fetch_add(u64::try_from(body).unwrap_or(0), Ordering::Relaxed);
+        stream.write_all(&response).await?;
+    }
+}
+
+fn respond(head: &Head<'_>, right: &[u8]) -> Cow<'static, [u8]> {
+    if head.second_word() == COUNTS.as_bytes() {
+        return response(&counts()).into();
+    }
+    REQUESTS.fetch_add(1, Ordering::Relaxed);
+    if head.values("authorization").eq([right]) {
+        TRANSLATED.fetch_add(1, Ordering::Relaxed);
+    }
+    if head.second_word() == BULK.as_bytes() {
+        BULK_RESPONSE.as_slice().into()
+    } else {
+        OK.into()
     }
 }
 
 fn counts() -> String {
-    let requests = REQUESTS.load(Ordering::Relaxed);
-    let translated = TRANSLATED.load(Ordering::Relaxed);
-    let body = format!("[{requests},{translated}]");
+    let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
     format!(
-        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
+        "[{},{},{}]",
+        count(&REQUESTS),
+        count(&TRANSLATED),
+        count(&UPLOADED)
     )
 }
 
-fn basic_credential() -> String {
+fn response(body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+pub(crate) fn basic_credential() -> String {
     format!(
         "Basic {}",
         BASE64_STANDARD.encode(format!("{USERNAME}:{PASSWORD}"))
@@ -138,6 +166,12 @@ pub(crate) const PASSWORD: &str = "the bench's upstream password";
 
 static REQUESTS: AtomicU64 = AtomicU64::new(0);
 static TRANSLATED: AtomicU64 = AtomicU64::new(0);
+static UPLOADED: AtomicU64 = AtomicU64::new(0);
+static BULK_RESPONSE: LazyLock<Vec<u8>> = LazyLock::new(|| response(&"x".repeat(BULK_SIZE)));
+
+/// What is answered with a body of 1 MiB.
+pub(crate) const BULK: &str = "/api/bulk";
+pub(crate) const BULK_SIZE: usize = 1024 * 1024;
 
 const COUNTS: &str = "/counts";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"status\":\"ok\"}";

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use memchr::memmem;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use rustls_pki_types::ServerName;
 
@@ -81,8 +82,10 @@ impl Connection {
             let read = self.stream.read(free).context("no response")?;
             anyhow::ensure!(read > 0, "connection closed before the end of a response");
             filled += read;
-            if response_is_complete(self.buffer.get(..filled).unwrap_or_default())? {
-                break;
+            match missing(self.buffer.get(..filled).unwrap_or_default())? {
+                Some(0) => break,
+                Some(rest) => anyhow::ensure!(filled + rest <= BUFFER, "a long response"),
+                None => {}
             }
         }
         let bytes = self.buffer.get(..filled).unwrap_or_default();
@@ -103,7 +106,7 @@ pub(crate) struct Response<'a> {
 impl<'a> Head<'a> {
     /// The head at the start of `bytes`, once it is complete.
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+        let end = memmem::find(bytes, b"\r\n\r\n")?;
         Some(Self {
             bytes: bytes.get(..end + 4)?,
         })
@@ -127,16 +130,16 @@ impl<'a> Head<'a> {
 
     /// All values of a field.
     pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.bytes
-            .split(|&byte| byte == b'\n')
-            .skip(1)
-            .filter_map(move |line| {
-                let (found, value) = line.split_at_checked(name.len())?;
-                let value = value.strip_prefix(b":")?;
-                found
-                    .eq_ignore_ascii_case(name.as_bytes())
-                    .then(|| value.trim_ascii())
-            })
+        let bytes = self.bytes;
+        memchr::memchr_iter(b'\n', bytes).filter_map(move |end| {
+            let (found, value) = bytes.get(end + 1..)?.split_at_checked(name.len())?;
+            let value = value.strip_prefix(b":")?;
+            if !found.eq_ignore_ascii_case(name.as_bytes()) {
+                return None;
+            }
+            let end = memchr::memchr(b'\r', value)?;
+            Some(value.get(..end)?.trim_ascii())
+        })
     }
 
     pub(crate) fn content_length(&self) -> Option<usize> {
@@ -147,25 +150,25 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Whether `bytes` hold one whole response.
-pub(crate) fn response_is_complete(bytes: &[u8]) -> anyhow::Result<bool> {
+/// How many bytes of a response are still to come after `bytes`, once that is known.
+pub(crate) fn missing(bytes: &[u8]) -> anyhow::Result<Option<usize>> {
     let Some(head) = Head::parse(bytes) else {
         anyhow::ensure!(
             bytes.len() < BUFFER,
             "a head of {BUFFER} bytes without an end"
         );
-        return Ok(false);
+        return Ok(None);
     };
     let body = head
         .content_length()
         .context("a response without Content-Length")?;
-    let length = head.length() + body;
-    anyhow::ensure!(length <= BUFFER, "a response of {length} bytes");
-    anyhow::ensure!(bytes.len() <= length, "more bytes than one response");
-    Ok(bytes.len() == length)
+    (head.length() + body)
+        .checked_sub(bytes.len())
+        .map(Some)
+        .context("more bytes than one response")
 }
 
-/// Room for any message of the bench.
-pub(crate) const BUFFER: usize = 16 * 1024;
+/// Room for any head, and for a long body's next piece.
+pub(crate) const BUFFER: usize = 64 * 1024;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
