@@ -24,10 +24,11 @@ pub(crate) struct Signer {
 }
 
 impl Keys {
+    /// No secret has a character that means something in a peer's config.
     pub(crate) fn generate() -> anyhow::Result<Self> {
         Ok(Self {
-            signers: set("a secret of the bench, which guards nothing at all")?,
-            forgers: set("another secret, of somebody who would like to pass")?,
+            signers: set("a-secret-of-the-bench-which-guards-nothing-at-all")?,
+            forgers: set("another-secret-of-somebody-who-would-like-to-pass")?,
         })
     }
 

@@ -27,10 +27,12 @@ pub(super) fn prepare(setup: &Setup<'_>, command: &mut Command) -> anyhow::Resul
 		}}
 	}}
 }}
-http://{plain} {{
+http://:{plain} {{
+	bind 127.0.0.1
 	import bench
 }}
-https://{secure} {{
+https://:{secure} {{
+	bind 127.0.0.1
 	tls {certificate} {key} {{
 		protocols tls1.3
 	}}
@@ -39,8 +41,8 @@ https://{secure} {{
 ",
             upstream = setup.site.upstream,
             basic = upstream::basic_credential(),
-            plain = setup.plain,
-            secure = setup.secure,
+            plain = setup.plain.port(),
+            secure = setup.secure.port(),
             certificate = setup.shared(CERTIFICATE),
             key = setup.shared(PRIVATE_KEY),
         ),

@@ -23,7 +23,7 @@ pub(super) fn prepare(
         &format!(
             "global
   nbthread 1
-  maxconn 32768
+  maxconn 8192
   ssl-default-bind-options ssl-min-ver TLSv1.3
 defaults
   mode http

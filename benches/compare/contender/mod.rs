@@ -26,6 +26,7 @@ use jsonwebtoken::Algorithm;
 use crate::keys::{self, Keys};
 use crate::machine::{Machine, Place};
 use crate::process::Process;
+use crate::run;
 use crate::trust::Trust;
 use crate::wire::Target;
 
@@ -122,7 +123,7 @@ impl Contender {
         matches!(self, Self::Direct | Self::Gate(_)) || self.program().is_some()
     }
 
-    /// The peer's own words about its version.
+    /// The peer's version, in its own words.
     pub(crate) fn version(self) -> Option<String> {
         let flag = match self {
             Self::Nginx | Self::NginxUnbuffered | Self::Haproxy | Self::HaproxyJwt => "-v",
@@ -134,8 +135,14 @@ impl Contender {
         let output = command.arg(flag).stdin(Stdio::null()).output().ok()?;
         // nginx says it on stderr.
         let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        let line = text.lines().find(|line| line.contains('.'))?;
-        Some(line.split_whitespace().collect::<Vec<_>>().join(" "))
+        let mut words = text.split(|c: char| c.is_whitespace() || c == '/');
+        let version = words.find_map(|word| {
+            let word = word.strip_prefix('v').unwrap_or(word);
+            (word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit())).then_some(word)
+        })?;
+        let name = self.to_string();
+        let product = name.split([' ', ',']).next().unwrap_or_default();
+        Some(format!("{product} {version}"))
     }
 
     fn start(
@@ -170,9 +177,12 @@ impl Contender {
         }
         let process = Process::start(&self.to_string(), &mut command, folder)?;
         for address in [place.plain, place.secure] {
-            wait_for(address).with_context(|| process.complaint("does not listen"))?;
+            wait_for(|| Ok(TcpStream::connect(address)?))
+                .with_context(|| process.complaint("does not listen"))?;
         }
-        Ok(Running::new(site, process, place.plain, place.secure))
+        let running = Running::new(site, process, place.plain, place.secure);
+        wait_for(|| running.route()).with_context(|| running.process.complaint("knows no route"))?;
+        Ok(running)
     }
 }
 
@@ -235,6 +245,14 @@ impl Running {
             h2: over(&site.trust.http2),
             admin: None,
         }
+    }
+
+    /// Some listen before they have read where requests go.
+    fn route(&self) -> anyhow::Result<()> {
+        let mut connection = self.plain.connect()?;
+        let status = connection.exchange(&run::get("none"))?.status;
+        anyhow::ensure!(matches!(status.as_str(), "200" | "401"), "answered {status}");
+        Ok(())
     }
 
     /// One of the gate's metrics now, by its name and labels.
@@ -314,10 +332,10 @@ fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
 
-fn wait_for(address: SocketAddr) -> io::Result<()> {
+fn wait_for<T>(attempt: impl Fn() -> anyhow::Result<T>) -> anyhow::Result<()> {
     let mut tries = 0;
     loop {
-        match TcpStream::connect(address) {
+        match attempt() {
             Err(_) if tries < 200 => {
                 tries += 1;
                 thread::sleep(Duration::from_millis(50));

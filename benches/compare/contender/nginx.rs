@@ -22,8 +22,8 @@ pub(super) fn prepare(
     let config = setup.write(
         "nginx.conf",
         &format!(
-            "daemon off; master_process off; pid nginx.pid; worker_rlimit_nofile 65536;
-events {{ worker_connections 32768; }}
+            "daemon off; master_process off; pid nginx.pid;
+events {{ worker_connections 16384; }}
 http {{
   access_log off; server_tokens off;
   client_max_body_size 0;
