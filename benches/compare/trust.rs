@@ -4,10 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 
-/// What clients speak and believe: TLS 1.3 alone, one self-signed certificate.
+/// What clients speak and believe: TLS 1.3 with X25519 alone, one self-signed certificate.
 pub(crate) struct Trust {
     pub(crate) http1: Arc<ClientConfig>,
     pub(crate) http2: Arc<ClientConfig>,
@@ -24,7 +25,11 @@ impl Trust {
 
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(certified.cert.der().to_vec()))?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        // Some servers would rather agree on something dearer, and ask again for it.
+        let provider = Arc::new(CryptoProvider {
+            kx_groups: vec![aws_lc_rs::kx_group::X25519],
+            ..aws_lc_rs::default_provider()
+        });
         let config = |protocol: &[u8]| -> anyhow::Result<_> {
             let mut config = ClientConfig::builder_with_provider(provider.clone())
                 .with_protocol_versions(&[&rustls::version::TLS13])?
