@@ -54,12 +54,7 @@ impl H2Loop {
         let connections = runtime.block_on(async {
             let mut open = Vec::with_capacity(connections);
             for _ in 0..connections {
-                open.push(Connection {
-                    stream: closed::open(target).await?,
-                    buffer: vec![0; BUFFER],
-                    filled: 0,
-                    talk: Talk::begin(),
-                });
+                open.push(Connection::open(target).await?);
             }
             anyhow::Ok(open)
         })?;
@@ -88,7 +83,59 @@ impl H2Loop {
     }
 }
 
+/// The status of the answer to one GET, on a connection of its own; `token` is the bearer's.
+pub(crate) fn ask(target: &Target, token: Option<&str>) -> anyhow::Result<String> {
+    let mut one = H2Loop::connect(target, 1, 1)?;
+    let mut connection = one.connections.pop().context("no connection")?;
+    one.runtime.block_on(connection.ask(&get(token)))
+}
+
 impl Connection {
+    async fn open(target: &Target) -> anyhow::Result<Self> {
+        Ok(Self {
+            stream: closed::open(target).await?,
+            buffer: vec![0; BUFFER],
+            filled: 0,
+            talk: Talk::begin(),
+        })
+    }
+
+    async fn ask(&mut self, block: &[u8]) -> anyhow::Result<String> {
+        self.talk.ask(block, Instant::now())?;
+        loop {
+            self.send().await?;
+            self.receive().await?;
+            let mut bytes = self.buffer.get(..self.filled).unwrap_or_default();
+            while let Some((frame, rest)) = Frame::parse(bytes) {
+                if frame.kind == HEADERS {
+                    return status(frame.payload).context("a status that was not understood");
+                }
+                self.talk.hear(&frame)?;
+                bytes = rest;
+            }
+            let left = bytes.len();
+            self.buffer.copy_within(self.filled - left..self.filled, 0);
+            self.filled = left;
+        }
+    }
+
+    async fn send(&mut self) -> anyhow::Result<()> {
+        if !self.talk.out.is_empty() {
+            self.stream.write_all(&self.talk.out).await?;
+            self.stream.flush().await?;
+            self.talk.out.clear();
+        }
+        Ok(())
+    }
+
+    async fn receive(&mut self) -> anyhow::Result<()> {
+        let free = self.buffer.get_mut(self.filled..).unwrap_or_default();
+        let read = self.stream.read(free).await?;
+        anyhow::ensure!(read > 0, "connection closed before the end of a response");
+        self.filled += read;
+        Ok(())
+    }
+
     async fn drive(mut self, load: Arc<Load>, streams: usize) -> anyhow::Result<Self> {
         loop {
             let now = Instant::now();
@@ -97,18 +144,11 @@ impl Connection {
             {
                 self.talk.ask(block, now)?;
             }
-            if !self.talk.out.is_empty() {
-                self.stream.write_all(&self.talk.out).await?;
-                self.stream.flush().await?;
-                self.talk.out.clear();
-            }
+            self.send().await?;
             if self.talk.under_way.is_empty() {
                 return Ok(self);
             }
-            let free = self.buffer.get_mut(self.filled..).unwrap_or_default();
-            let read = self.stream.read(free).await?;
-            anyhow::ensure!(read > 0, "connection closed before the end of a response");
-            self.filled += read;
+            self.receive().await?;
             let mut bytes = self.buffer.get(..self.filled).unwrap_or_default();
             let received = Instant::now();
             while let Some((frame, rest)) = Frame::parse(bytes) {
@@ -154,8 +194,7 @@ impl Talk {
             HEADERS => {
                 anyhow::ensure!(heard.flags & END_HEADERS != 0, "a head in several frames");
                 anyhow::ensure!(heard.flags & (PADDED | PRIORITY) == 0, "a padded head");
-                // Behind changes of the table's size (RFC 7541 section 6.3) comes the status.
-                let status = heard.payload.iter().find(|byte| *byte & 0xe0 != 0x20);
+                let status = without_sizes(heard.payload).first();
                 anyhow::ensure!(status == Some(&STATUS_200), "not answered 200 under load");
             }
             DATA => {
@@ -215,18 +254,36 @@ fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
+/// The status that a header block begins with, where it is 200 or 401: indexed, or a literal under
+/// the name `:status`, as text or in the Huffman code of RFC 7541 appendix B.
+fn status(block: &[u8]) -> Option<String> {
+    let found = match without_sizes(block) {
+        [STATUS_200, ..] => "200",
+        [0x48 | 0x08 | 0x18, 3, b'4', b'0', b'1', ..]
+        | [0x48 | 0x08 | 0x18, 0x82, 0x68, 0x01, ..] => "401",
+        _ => return None,
+    };
+    Some(found.to_owned())
+}
+
+/// What comes behind changes of the table's size (RFC 7541 section 6.3).
+fn without_sizes(block: &[u8]) -> &[u8] {
+    let change = |byte: &u8| byte & 0xe0 == 0x20;
+    let first = block.iter().position(|byte| !change(byte));
+    block.get(first.unwrap_or_default()..).unwrap_or_default()
+}
+
 /// The header block (RFC 7541) of a GET as a small client sends it.
-pub(crate) fn get(token: &str) -> Vec<u8> {
+pub(crate) fn get(token: Option<&str>) -> Vec<u8> {
     // `:method: GET` and `:scheme: https`.
     let mut block = vec![0x82, 0x87];
     literal(&mut block, &[PLAIN | 1], "localhost");
     literal(&mut block, &[PLAIN | 4], "/api/status");
     literal(&mut block, &[PLAIN | 0x0f, 19 - 15], "*/*");
-    literal(
-        &mut block,
-        &[NEVER | 0x0f, 23 - 15],
-        &format!("Bearer {token}"),
-    );
+    if let Some(token) = token {
+        let value = format!("Bearer {token}");
+        literal(&mut block, &[NEVER | 0x0f, 23 - 15], &value);
+    }
     block
 }
 

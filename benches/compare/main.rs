@@ -13,11 +13,13 @@
 //! - `upstream`: what stands behind them
 //! - `tokens`: tokens good and bad
 //! - `wire`: one exchange on a raw HTTP/1.1 connection
-//! - `closed`, `open`: the two kinds of load
-//! - `storm`: logins beside it
+//! - `closed` and `h2`, `open`: the two kinds of load; `requests`, what they send; `storm`, logins
+//!   beside it
+//! - `handshakes`, `idle`: connections without load
 //! - `scenario`: what is measured; `run`, how once; `bench`, in which order
 //! - `proof`: a contender really does its work
 //! - `metric`, `goal`, `report`, `plot`: numbers, the bars, tables and `compare.json`, SVG
+//! - `histogram`: latencies
 
 #![expect(
     clippy::print_stdout,
@@ -42,6 +44,7 @@ mod machine;
 mod metric;
 mod open;
 mod options;
+mod plot;
 mod process;
 mod proof;
 mod report;
@@ -55,7 +58,7 @@ mod upstream;
 mod wire;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::{fs, io};
 
 use anyhow::Context;
@@ -100,21 +103,45 @@ fn smoke() -> anyhow::Result<()> {
 }
 
 fn load(options: &Options) -> anyhow::Result<()> {
-    let machine = Machine::survey()?;
     if options.scenarios {
-        for scenario in bench::asked_for(options, &machine) {
+        for scenario in bench::asked_for(options, &Machine::unpinned()) {
             println!("{}", scenario.name());
         }
         return Ok(());
     }
+    install(options);
+    let machine = Machine::survey()?;
     println!("{machine}");
     let folder = WorkFolder::create()?;
     let results = bench::measure(options, &machine, &folder.path)?;
-    report::print(&results);
+    report::print(&results, !options.only.is_empty());
     let file = target_folder().join("bench").join("compare.json");
     report::write(&file, &machine, options, &results)?;
-    println!("\nwritten to {}", file.display());
+    let plots = file.parent().map(|folder| plot::write(folder, &results));
+    let plots = plots.transpose()?.unwrap_or_default();
+    println!(
+        "\nwritten to {}, and {plots} plots beside it",
+        file.display()
+    );
     Ok(())
+}
+
+/// Peers that cannot be had are skipped later, with a line that says so.
+fn install(options: &Options) {
+    if options.no_install {
+        return;
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/compare/install.sh");
+    let outcome = Command::new("bash")
+        .arg(script)
+        .env("CARGO_TARGET_DIR", target_folder())
+        .stdin(Stdio::null())
+        .status();
+    match outcome {
+        Ok(status) if status.success() => {}
+        Ok(status) => println!("peers   not all could be installed: {status}"),
+        Err(error) => println!("peers   cannot be installed: {error}"),
+    }
 }
 
 fn target_folder() -> &'static Path {

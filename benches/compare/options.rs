@@ -36,7 +36,7 @@ pub(crate) struct Options {
     /// Only the scenarios whose name contains this, as `--only "h2:"` or `--only Tollgate`
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) only: String,
-    /// More contenders in every table than the targets need
+    /// More contenders in every table than the goals need
     #[arg(long)]
     pub(crate) full: bool,
     /// Take the peers that are there, and install none

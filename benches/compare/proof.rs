@@ -4,6 +4,7 @@ use anyhow::Context;
 use jsonwebtoken::Algorithm;
 
 use crate::contender::{Contender, Protocol, Running};
+use crate::h2;
 use crate::keys::Keys;
 use crate::run;
 use crate::tokens::{self, Life};
@@ -20,35 +21,23 @@ pub(crate) fn prove(
     keys: &Keys,
 ) -> anyhow::Result<()> {
     let (signer, forger) = (keys.signer(algorithm)?, keys.forger(algorithm)?);
-    let good = run::get(&tokens::mint(signer, 0, &Life::Lasting)?);
-    let refused = [
-        (
-            "an expired token",
-            run::get(&tokens::mint(signer, 0, &Life::Ended)?),
-        ),
-        (
-            "a forged token",
-            run::get(&tokens::mint(forger, 0, &Life::Lasting)?),
-        ),
-        (
-            "no token",
-            b"GET /api/status HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
-        ),
-    ];
-    let status = if who.checks_tokens() { "401" } else { "200" };
+    let good = tokens::mint(signer, 0, &Life::Lasting)?;
+    let expired = tokens::mint(signer, 0, &Life::Ended)?;
+    let forged = tokens::mint(forger, 0, &Life::Lasting)?;
+    let refusal = if who.checks_tokens() { "401" } else { "200" };
 
     // Twice, so that the cached answer is proved as well as the first.
-    for protocol in [
-        Protocol::Plain,
-        Protocol::Tls,
-        Protocol::Plain,
-        Protocol::Tls,
-    ] {
+    let each = [Protocol::Plain, Protocol::Tls, Protocol::H2];
+    for protocol in each.into_iter().chain(each) {
         let target = running.target(protocol);
-        expect(target, upstream, &good, "200").context("a good token")?;
-        for (what, request) in &refused {
-            expect(target, upstream, request, status).context(*what)?;
-        }
+        let expect = |what: &'static str, token: Option<&str>, status: &str| {
+            expect(target, protocol, upstream, token, status)
+                .with_context(|| format!("{what} over {protocol:?}"))
+        };
+        expect("a good token", Some(&good), "200")?;
+        expect("an expired token", Some(&expired), refusal)?;
+        expect("a forged token", Some(&forged), refusal)?;
+        expect("no token", None, refusal)?;
     }
     Ok(())
 }
@@ -56,18 +45,19 @@ pub(crate) fn prove(
 /// With 200 one request arrives, and that with the right credential; with 401 none.
 fn expect(
     target: &Target,
+    protocol: Protocol,
     upstream: &Upstream,
-    request: &[u8],
+    token: Option<&str>,
     status: &str,
 ) -> anyhow::Result<()> {
     let before = upstream.arrivals()?;
-    let mut connection = target.connect()?;
-    let response = connection.exchange(request).context("no answer")?;
-    anyhow::ensure!(
-        response.status == status,
-        "expected {status}, got {}",
-        response.status
-    );
+    let found = if protocol == Protocol::H2 {
+        h2::ask(target, token)?
+    } else {
+        let request = token.map_or_else(|| BARE.to_vec(), run::get);
+        target.connect()?.exchange(&request)?.status
+    };
+    anyhow::ensure!(found == status, "expected {status}, got {found}");
     let passed = u64::from(status == "200");
     let expected = Arrivals {
         requests: before.requests + passed,
@@ -81,3 +71,5 @@ fn expect(
     );
     Ok(())
 }
+
+const BARE: &[u8] = b"GET /api/status HTTP/1.1\r\nHost: localhost\r\n\r\n";

@@ -7,6 +7,7 @@ use anyhow::Context;
 use serde_json::{Map, Value, json};
 
 use crate::bench::{Measured, Results};
+use crate::contender::Contender;
 use crate::goal;
 use crate::machine::{Machine, Others, Pinning};
 use crate::metric::Metric;
@@ -15,7 +16,7 @@ use crate::scenario::Table;
 use crate::storm::Answers;
 
 /// Prints the tables.
-pub(crate) fn print(results: &Results) {
+pub(crate) fn print(results: &Results, only_some: bool) {
     let mut tables: Vec<Table> = Vec::new();
     for one in &results.measured {
         if !tables.contains(&one.scenario.table) {
@@ -25,10 +26,13 @@ pub(crate) fn print(results: &Results) {
     for table in tables {
         print_table(results, table);
     }
+    if results.measured.iter().any(is_blind) {
+        println!("\n* replaces the Authorization field and checks no token");
+    }
     for (one, logins) in measured_logins(results) {
         print_logins(one, &logins);
     }
-    goal::print(results);
+    goal::print(results, only_some);
     println!("\nmeanwhile: {}", Others(results.others));
 }
 
@@ -52,8 +56,18 @@ fn print_table(results: &Results, table: Table) {
                 format!(" {text:>WIDTH$}")
             })
             .collect();
-        println!("{:<NAME$}{cells}", one.scenario.label());
+        let mark = if is_blind(one) { " *" } else { "" };
+        println!(
+            "{:<NAME$}{cells}",
+            format!("{}{mark}", one.scenario.label())
+        );
     }
+}
+
+/// A proxy that lets every token pass.
+fn is_blind(one: &Measured) -> bool {
+    let who = one.scenario.contender;
+    who != Contender::Direct && !who.checks_tokens()
 }
 
 fn print_logins(one: &Measured, logins: &Answers) {
@@ -112,7 +126,7 @@ pub(crate) fn write(
         "scenarios": results.measured.iter()
             .map(|one| scenario_json(results, one))
             .collect::<Vec<_>>(),
-        "targets": goal::json(results),
+        "goals": goal::json(results),
     });
     if let Some(folder) = file.parent() {
         fs::create_dir_all(folder)
@@ -172,5 +186,5 @@ fn rounded(value: f64) -> Value {
     json!((value * 1e3).round() / 1e3)
 }
 
-const NAME: usize = 46;
+const NAME: usize = 64;
 const WIDTH: usize = 12;

@@ -148,11 +148,14 @@ impl Stage<'_> {
             Load::Post(size) | Load::Upload(size) => (Requests::one(&post(&token, size)), timed),
             Load::Download(upstream::BULK_SIZE) => (Requests::one(&get_bulk(&token)), timed),
             Load::KnownTokens(count) => {
-                let requests = self.many(scenario, count)?;
+                let requests = self.many(scenario, 0, count)?;
                 load.run(&requests, Until::Exchanges(count))?;
                 (requests, timed)
             }
-            Load::NewTokens(count) => (self.many(scenario, count)?, Until::Exchanges(count)),
+            Load::NewTokens(count) => (
+                self.many(scenario, self.number, count)?,
+                Until::Exchanges(count),
+            ),
             other => anyhow::bail!("there is no load for {other}"),
         };
         let before = self.reading(process)?;
@@ -166,7 +169,7 @@ impl Stage<'_> {
         target: &Target,
         process: Option<&Process>,
     ) -> anyhow::Result<Round> {
-        let blocks = Requests::one(&h2::get(&self.token(scenario, 0)?));
+        let blocks = Requests::one(&h2::get(Some(&self.token(scenario, 0)?)));
         let mut load = H2Loop::connect(target, self.connections.div_ceil(STREAMS), STREAMS)?;
         load.run(&blocks, Until::Elapsed(WARM_UP))?;
         let before = self.reading(process)?;
@@ -214,7 +217,7 @@ impl Stage<'_> {
         let process = Some(&running.process);
         let target = running.target(scenario.protocol);
         let mut load = ClosedLoop::connect(target, self.connections)?;
-        let good = self.many(scenario, GOOD)?;
+        let good = self.many(scenario, 0, GOOD)?;
         let forger = self.keys.forger(scenario.algorithm)?;
         let bad = requests(forger, "401", 0, count)?;
         load.run(&good, Until::Exchanges(GOOD))?;
@@ -274,10 +277,10 @@ impl Stage<'_> {
         tokens::mint(signer, serial, &Life::Lasting)
     }
 
-    /// Requests with a token each; another set in each round, so that new ones are new.
-    fn many(&self, scenario: &Scenario, count: usize) -> anyhow::Result<Arc<Requests>> {
+    /// Requests with a token each, of the set of this number.
+    fn many(&self, scenario: &Scenario, set: u32, count: usize) -> anyhow::Result<Arc<Requests>> {
         let signer = self.keys.signer(scenario.algorithm)?;
-        requests(signer, "200", self.number, count)
+        requests(signer, "200", set, count)
     }
 
     fn reading(&self, process: Option<&Process>) -> anyhow::Result<Reading> {
@@ -298,14 +301,14 @@ struct Reading {
     uploaded: u64,
 }
 
-/// GETs with a token each, of which those of another round are none.
+/// GETs with a token each; no two sets share a token.
 fn requests(
     signer: &Signer,
     status: &'static str,
-    round: u32,
+    set: u32,
     count: usize,
 ) -> anyhow::Result<Arc<Requests>> {
-    let first = u64::from(round) * u64::try_from(count)?;
+    let first = u64::from(set) * MOST_IN_A_SET;
     let serials = first..first + u64::try_from(count)?;
     let mint = |serial| Ok(get(&tokens::mint(signer, serial, &Life::Lasting)?));
     Requests::many(status, count, serials.map(mint))
@@ -334,6 +337,7 @@ fn fields(token: &str) -> String {
 
 /// Good tokens that bad ones must not push out.
 const GOOD: usize = 10_000;
+const MOST_IN_A_SET: u64 = 10_000_000;
 const CACHE_MISSES: &str = "tollgate_token_cache_lookups_total{result=\"miss\"}";
 /// Requests under way on each HTTP/2 connection.
 const STREAMS: usize = 4;

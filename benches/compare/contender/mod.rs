@@ -181,7 +181,8 @@ impl Contender {
                 .with_context(|| process.complaint("does not listen"))?;
         }
         let running = Running::new(site, process, place.plain, place.secure);
-        wait_for(|| running.route()).with_context(|| running.process.complaint("knows no route"))?;
+        wait_for(|| running.route())
+            .with_context(|| running.process.complaint("knows no route"))?;
         Ok(running)
     }
 }
@@ -251,7 +252,10 @@ impl Running {
     fn route(&self) -> anyhow::Result<()> {
         let mut connection = self.plain.connect()?;
         let status = connection.exchange(&run::get("none"))?.status;
-        anyhow::ensure!(matches!(status.as_str(), "200" | "401"), "answered {status}");
+        anyhow::ensure!(
+            matches!(status.as_str(), "200" | "401"),
+            "answered {status}"
+        );
         Ok(())
     }
 
