@@ -215,20 +215,24 @@ impl Outcome {
 }
 
 impl Goal {
-    /// The median of the rounds' ratios, each round with itself: what slows a round slows both.
+    /// The median of the rounds' ratios, each round with itself: what slows a round slows both. But
+    /// a p99.9 is one of all rounds together.
     fn value(&self, results: &Results) -> Option<f64> {
         let above = results.find(self.of)?;
         let Some(to) = self.to else {
             return results.median(above, self.metric);
         };
         let below = results.find(to)?;
+        let ratio = |(above, below): (Option<f64>, Option<f64>)| {
+            Some(above? / below.filter(|below| *below > 0.0)?)
+        };
+        if matches!(self.metric, Metric::P999 | Metric::AddedP999) {
+            let pooled = |one: &Measured| results.median(one, self.metric);
+            return ratio((pooled(above), pooled(below)));
+        }
         let series = |one: &Measured| results.series(one, self.metric);
-        let ratios: Vec<f64> = series(above)
-            .into_iter()
-            .zip(series(below))
-            .filter_map(|(above, below)| Some(above? / below.filter(|below| *below > 0.0)?))
-            .collect();
-        median(&ratios)
+        let pairs = series(above).into_iter().zip(series(below));
+        median(&pairs.filter_map(ratio).collect::<Vec<_>>())
     }
 }
 

@@ -189,11 +189,7 @@ impl Results {
         let Some(quantile) = metric.quantile() else {
             return one.rounds.iter().map(|round| metric.of(round)).collect();
         };
-        let direct = self.measured.iter().find(|other| {
-            other.scenario.table == one.scenario.table
-                && other.scenario.contender == Contender::Direct
-        });
-        let Some(direct) = direct.filter(|direct| direct.scenario != one.scenario) else {
+        let Some(direct) = self.direct(one) else {
             return one.rounds.iter().map(|_| None).collect();
         };
         let pairs = one.rounds.iter().zip(&direct.rounds);
@@ -202,28 +198,43 @@ impl Results {
             .collect()
     }
 
+    /// The direct connection that a scenario's added latency is counted from.
+    fn direct(&self, one: &Measured) -> Option<&Measured> {
+        let mut of_table = self
+            .measured
+            .iter()
+            .filter(|other| other.scenario.table == one.scenario.table);
+        of_table
+            .find(|other| other.scenario.contender == Contender::Direct)
+            .filter(|direct| direct.scenario != one.scenario)
+    }
+
     /// The median over all rounds; of the p99.9, that of all rounds together, since one alone has
     /// but a handful of such latencies.
     pub(crate) fn median(&self, one: &Measured, metric: Metric) -> Option<f64> {
-        if metric == Metric::P999 {
-            let samples = one.rounds.iter().map(|round| round.sample.as_ref());
-            let latencies = samples.map(|sample| sample.map(|sample| &sample.latency));
-            let pool = Histogram::pooled(latencies.collect::<Option<Vec<_>>>()?);
-            return Some(pool.quantile(999).as_secs_f64() * 1e6);
+        let values = |metric| -> Vec<f64> {
+            let series = self.series(one, metric).into_iter();
+            series.flatten().collect()
+        };
+        match metric {
+            Metric::P999 => pooled_p999(one),
+            Metric::AddedP999 => Some(pooled_p999(one)? - pooled_p999(self.direct(one)?)?),
+            Metric::Spread => {
+                let rates = values(Metric::Rate);
+                let most = rates.iter().copied().fold(f64::MIN, f64::max);
+                let least = rates.iter().copied().fold(f64::MAX, f64::min);
+                median(&rates).map(|median| (most - least) / median)
+            }
+            _ => median(&values(metric)),
         }
-        if metric == Metric::Spread {
-            let rates: Vec<f64> = self
-                .series(one, Metric::Rate)
-                .into_iter()
-                .flatten()
-                .collect();
-            let most = rates.iter().copied().fold(f64::MIN, f64::max);
-            let least = rates.iter().copied().fold(f64::MAX, f64::min);
-            return median(&rates).map(|median| (most - least) / median);
-        }
-        let values: Vec<f64> = self.series(one, metric).into_iter().flatten().collect();
-        median(&values)
     }
+}
+
+fn pooled_p999(one: &Measured) -> Option<f64> {
+    let samples = one.rounds.iter().map(|round| round.sample.as_ref());
+    let latencies = samples.map(|sample| sample.map(|sample| &sample.latency));
+    let pool = Histogram::pooled(latencies.collect::<Option<Vec<_>>>()?);
+    Some(pool.quantile(999).as_secs_f64() * 1e6)
 }
 
 /// Of an even number the mean of the two in the middle.
