@@ -190,7 +190,7 @@ fn draw(panels: &[(&str, Vec<Bar>)]) -> anyhow::Result<String> {
     }
     writeln!(
         svg,
-        "<text class=\"note\" x=\"4\" y=\"{}\">Medians of interleaved rounds, one worker each. Pale: \
+        "<text class=\"note\" x=\"4\" y=\"{}\">Medians of interleaved rounds. Pale: \
          passes every token, it checks none.</text>\n</svg>",
         height - 8
     )?;
@@ -216,9 +216,9 @@ impl Bar {
     }
 }
 
-const WIDTH: usize = 840;
-const LABEL: usize = 340;
-const LONGEST: f64 = 420.0;
+const WIDTH: usize = 900;
+const LABEL: usize = 430;
+const LONGEST: f64 = 390.0;
 const ROW: usize = 20;
 const TITLE: usize = 30;
 const GAP: usize = 8;

@@ -138,7 +138,7 @@ impl Stage<'_> {
         target: &Target,
         process: Option<&Process>,
     ) -> anyhow::Result<Round> {
-        let timed = Until::Elapsed(self.slot);
+        let timed = Until::Elapsed(self.slot * scenario.slots());
         let token = self.token(scenario, 0)?;
         let one = Requests::one(&get(&token));
         let mut load = ClosedLoop::connect(target, self.connections)?;
