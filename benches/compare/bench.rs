@@ -21,6 +21,8 @@ use crate::upstream::Upstream;
 pub(crate) struct Measured {
     pub(crate) scenario: Scenario,
     pub(crate) rounds: Vec<Round>,
+    /// Why there are no more rounds of it.
+    pub(crate) failure: Option<String>,
 }
 
 /// All that was measured.
@@ -122,6 +124,7 @@ pub(crate) fn measure(
         .map(|scenario| Measured {
             scenario,
             rounds: Vec::new(),
+            failure: None,
         })
         .collect();
 
@@ -137,10 +140,16 @@ pub(crate) fn measure(
             number,
         };
         for one in &mut measured {
-            if number <= one.scenario.load.most_rounds() {
-                let round = measure_once(&stage, &one.scenario, &mut contenders)
-                    .with_context(|| format!("{} failed", one.scenario.name()))?;
-                one.rounds.push(round);
+            if number > one.scenario.load.most_rounds() || one.failure.is_some() {
+                continue;
+            }
+            match measure_once(&stage, &one.scenario, &mut contenders) {
+                Ok(round) => one.rounds.push(round),
+                // One that fails must not cost what was measured of the others.
+                Err(error) => {
+                    println!("failed  {}: {error:#}", one.scenario.name());
+                    one.failure = Some(format!("{error:#}"));
+                }
             }
         }
     }
@@ -217,7 +226,8 @@ fn invite(
 fn time_of_others(ground: &Ground, contenders: &Contenders<'_>) -> anyhow::Result<Duration> {
     let mut others = machine::time_used()?.saturating_sub(process::own_cpu()?);
     for process in contenders.processes().chain([&ground.upstream.process]) {
-        others = others.saturating_sub(process.cpu()?);
+        // One that has died was told of already.
+        others = others.saturating_sub(process.cpu().unwrap_or_default());
     }
     Ok(others)
 }

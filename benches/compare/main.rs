@@ -123,6 +123,14 @@ fn load(options: &Options) -> anyhow::Result<()> {
         "\nwritten to {}, and {plots} plots beside it",
         file.display()
     );
+    let mut of_the_gate = results
+        .measured
+        .iter()
+        .filter(|one| matches!(one.scenario.contender, Contender::Gate(_)));
+    anyhow::ensure!(
+        of_the_gate.all(|one| one.failure.is_none()),
+        "a scenario of the gate failed"
+    );
     Ok(())
 }
 

@@ -234,7 +234,7 @@ fn pooled_p999(one: &Measured) -> Option<f64> {
     let samples = one.rounds.iter().map(|round| round.sample.as_ref());
     let latencies = samples.map(|sample| sample.map(|sample| &sample.latency));
     let pool = Histogram::pooled(latencies.collect::<Option<Vec<_>>>()?);
-    Some(pool.quantile(999).as_secs_f64() * 1e6)
+    (pool.count() > 0).then(|| pool.quantile(999).as_secs_f64() * 1e6)
 }
 
 /// Of an even number the mean of the two in the middle.

@@ -33,6 +33,11 @@ pub(crate) fn print(results: &Results, only_some: bool) {
         print_logins(one, &logins);
     }
     goal::print(results, only_some);
+    for one in &results.measured {
+        if let Some(failure) = &one.failure {
+            println!("\nfailed: {}: {failure}", one.scenario.name());
+        }
+    }
     println!("\nmeanwhile: {}", Others(results.others));
 }
 
@@ -178,6 +183,7 @@ fn scenario_json(results: &Results, one: &Measured) -> Value {
         "medians": medians,
         "rounds": rounds,
         "logins": logins,
+        "failure": one.failure,
     })
 }
 
