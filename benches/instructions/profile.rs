@@ -1,0 +1,84 @@
+//! What does one of callgrind's files say? (Valgrind's manual, "Callgrind Format Specification".)
+
+use std::collections::{BTreeSet, HashMap};
+
+use anyhow::Context;
+
+/// What was executed, in user space alone: what the kernel does for a request is not in it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cost {
+    pub(crate) instructions: f64,
+    /// Calls of the allocator that give memory, from outside the allocator.
+    pub(crate) allocations: f64,
+}
+
+/// What one thread executed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Profile {
+    pub(crate) cost: Cost,
+    /// Which of several routines of one purpose were taken because of what the processor can.
+    pub(crate) routines: BTreeSet<String>,
+}
+
+impl Profile {
+    /// The share of one of so many requests.
+    pub(crate) fn per(mut self, requests: u32) -> Self {
+        self.cost.instructions /= f64::from(requests);
+        self.cost.allocations /= f64::from(requests);
+        self
+    }
+}
+
+/// Reads the file of one thread.
+pub(crate) fn read(text: &str) -> anyhow::Result<Profile> {
+    let mut names = HashMap::new();
+    let (mut caller, mut callee) = ("", "");
+    let mut profile = Profile::default();
+    let cost = &mut profile.cost;
+    for line in text.lines() {
+        if let Some(named) = line.strip_prefix("fn=") {
+            caller = name(&mut names, named)?;
+        } else if let Some(named) = line.strip_prefix("cfn=") {
+            callee = name(&mut names, named)?;
+        } else if let Some(call) = line.strip_prefix("calls=") {
+            if gives_memory(callee) && !is_allocator(caller) {
+                let count = call.split(' ').next().unwrap_or_default();
+                cost.allocations += count.parse::<f64>().context("no count of calls")?;
+            }
+        } else if let Some(total) = line.strip_prefix("totals: ") {
+            cost.instructions = total.parse().context("no total")?;
+        }
+    }
+    let routines = names.values().filter(|name| is_for_processor(name));
+    profile.routines = routines.map(|name| (*name).to_owned()).collect();
+    Ok(profile)
+}
+
+/// A name stands in full where it comes first, `(12) name`, and then by its number alone.
+fn name<'a>(names: &mut HashMap<&'a str, &'a str>, named: &'a str) -> anyhow::Result<&'a str> {
+    match named.split_once(' ') {
+        Some((number, name)) => {
+            names.insert(number, name);
+            Ok(name)
+        }
+        None => names.get(named).copied().context("a name is missing"),
+    }
+}
+
+/// Of mimalloc or of the C library, which C code uses.
+fn is_allocator(function: &str) -> bool {
+    function.starts_with("mi_") || function.starts_with("_mi_") || function == "calloc"
+}
+
+fn gives_memory(function: &str) -> bool {
+    let name = function.trim_start_matches("mi_");
+    let starts = ["malloc", "zalloc", "calloc", "realloc"];
+    starts.iter().any(|start| name.starts_with(start))
+}
+
+/// Whether the C library's or the cryptography's choice among routines shows in the name, as in
+/// `__memcpy_avx_unaligned_erms`.
+fn is_for_processor(function: &str) -> bool {
+    let is_library = function.starts_with("__mem") || function.starts_with("__str");
+    is_library && function.trim_start_matches('_').contains('_')
+}
