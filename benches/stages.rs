@@ -2,24 +2,32 @@
 //!
 //! Only the pure parts, without sockets; `--bench compare` measures the whole gate.
 
-#![expect(clippy::expect_used, reason = "a bench that cannot run stops")]
+#![expect(
+    clippy::expect_used,
+    clippy::unreachable,
+    reason = "a bench that cannot run stops"
+)]
 
 use std::hint::black_box;
+use std::net::Ipv4Addr;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use http::{HeaderValue, Method, Request};
+use http::{HeaderValue, Method, Request, StatusCode, request};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
 use tollgate::clock;
 use tollgate::config::files::Files;
 use tollgate::config::load::parse;
 use tollgate::config::problem::Problems;
-use tollgate::credential;
+use tollgate::credential::{self, Credential};
 use tollgate::route::path::CanonicalPath;
 use tollgate::route::policy;
 use tollgate::snapshot::Snapshot;
+use tollgate::telemetry::exchange::Exchange;
+use tollgate::telemetry::metrics::Metrics;
 use tollgate::token::TokenType;
 use tollgate::token::cache::{CacheConfig, Circumstances, Front, TokenCache};
 use tollgate::token::revocation::Revocations;
@@ -56,13 +64,14 @@ routes:
     snapshot.expect("a snapshot")
 }
 
+/// One with HS256 has 300 bytes.
 fn token(algorithm: Algorithm, key: &EncodingKey) -> String {
     let mut header = Header::new(algorithm);
     header.typ = Some("at+jwt".to_owned());
     header.kid = Some("k1".to_owned());
     let exp = clock::unix_now().0 + 86_400;
     let claims = json!({
-        "iss": "bench", "aud": "bench", "sub": "someone@example.com", "exp": exp,
+        "iss": "bench", "aud": "bench", "sub": "somebody@people.example.com", "exp": exp,
         "jti": "0123456789abcdef0123456789abcdef", "scope": "admin read write",
     });
     jsonwebtoken::encode(&header, &claims, key).expect("a token")
@@ -122,6 +131,7 @@ fn tokens(criterion: &mut Criterion) {
             });
         });
         if name == "HS256" {
+            assert_eq!(token.len(), 300);
             let cache = TokenCache::new(&CacheConfig::default()).expect("randomness");
             let mut front = Front::new(Arc::new(cache));
             let verified = verify(&token, TokenType::Access, &snapshot.tokens, now).expect("good");
@@ -148,21 +158,11 @@ fn headers(criterion: &mut Criterion) {
     let token = token(Algorithm::HS256, &EncodingKey::from_secret(SECRET));
     let now = clock::unix_now();
     let verified = verify(&token, TokenType::Access, &snapshot.tokens, now).expect("good");
-    let principal = std::rc::Rc::new(verified);
+    let principal = Rc::new(verified);
     let route = snapshot.routes.all().first().expect("a route");
     let request_id = HeaderValue::from_static("0123456789abcdef0123456789abcdef");
     let address = HeaderValue::from_static("127.0.0.1");
-    let (head, ()) = Request::builder()
-        .uri("/api/queues/main/orders?page=1")
-        .header("host", "gate.example:8443")
-        .header("user-agent", "curl/7.88.1")
-        .header("accept", "*/*")
-        .header("accept-encoding", "gzip")
-        .header("authorization", format!("Bearer {token}"))
-        .header("x-forwarded-for", "1.2.3.4")
-        .body(())
-        .expect("a request")
-        .into_parts();
+    let head = head(&token);
     criterion.bench_function("find the credential", |bencher| {
         bencher.iter(|| {
             let found = credential::find(black_box(&head), &route.token);
@@ -189,11 +189,103 @@ fn headers(criterion: &mut Criterion) {
     });
 }
 
+/// All of the gate's own work on a request with a known token, in the order of `gate.rs`: all but
+/// the host's parsing, the request's id and what hyper and rustls do.
+fn whole(criterion: &mut Criterion) {
+    let snapshot = snapshot("HS256", ("secret_file", SECRET.to_vec()), 10);
+    let token = token(Algorithm::HS256, &EncodingKey::from_secret(SECRET));
+    let metrics = Metrics::new().expect("metrics");
+    let upstream = metrics.upstream("app");
+    let (upstream_name, route_name): (Rc<str>, Rc<str>) = ("app".into(), "/api".into());
+    let cache_metrics = metrics.cache();
+    let routes = snapshot.routes.all().iter();
+    let labels: Vec<_> = routes
+        .map(|route| Rc::new(metrics.route(&route.name)))
+        .collect();
+    let cache = TokenCache::new(&CacheConfig::default()).expect("randomness");
+    let mut front = Front::new(Arc::new(cache));
+    let verified = verify(
+        &token,
+        TokenType::Access,
+        &snapshot.tokens,
+        clock::unix_now(),
+    );
+    let hash = front.hash([token.as_bytes()]);
+    front.remember(hash, verified.expect("good"), 0);
+    let revocations = Revocations::default();
+    let request_id = HeaderValue::from_static("0123456789abcdef0123456789abcdef");
+    let address = HeaderValue::from_static("127.0.0.1");
+    let authority = HeaderValue::from_static("gate.example:8443");
+    let head = head(&token);
+    let mut pass = |head: request::Parts| {
+        let client = Ipv4Addr::LOCALHOST.into();
+        let (method, uri) = (head.method.clone(), head.uri.clone());
+        let mut exchange = Exchange::start(method, uri, client, request_id.clone(), 0.01);
+        let body = RequestBody(Upload::new(None, exchange.started()));
+        let path = CanonicalPath::parse(head.uri.path()).expect("a path");
+        let route = snapshot.routes.find("gate.example", &path, &head.method);
+        let route = route.expect("a route");
+        let label = labels.get(route.index).expect("a label");
+        exchange.routed(label, &route_name);
+
+        let presented = credential::find(&head, &route.token);
+        let Ok(Credential::Token(token)) = presented.credential else {
+            unreachable!("a token is presented");
+        };
+        let around = Circumstances {
+            generation: 0,
+            now: clock::unix_now(),
+            leeway: snapshot.tokens.leeway,
+            revocations: &revocations,
+        };
+        let hash = front.hash([token.as_bytes()]);
+        let principal = front.find(hash, &around).expect("a hit");
+        cache_metrics.hit();
+        label.authenticated(presented.location, None);
+        exchange.authenticated(Rc::clone(&principal));
+        let permit = policy::authorize(&route.policy, Some(principal), &path).expect("a permit");
+        label.authorized(None);
+
+        let facts = Facts {
+            client: (client, &address),
+            scheme: "https",
+            authority: &authority,
+            request_id: exchange.request_id(),
+            remaining_query: presented.remaining_query,
+        };
+        let outgoing = translate(&permit, route, None, facts, head, body).expect("fine");
+        exchange.forwarded(&upstream_name);
+        let sent = clock::now();
+        let waited = clock::now().saturating_duration_since(sent);
+        exchange.waited(waited);
+        upstream.answered(StatusCode::OK, waited);
+        exchange.answered(StatusCode::OK);
+        outgoing.into_inner()
+    };
+    criterion.bench_function("all of a cached request", |bencher| {
+        bencher.iter_batched(|| head.clone(), &mut pass, criterion::BatchSize::SmallInput);
+    });
+}
+
+/// As a client sends it.
+fn head(token: &str) -> request::Parts {
+    let request = Request::builder()
+        .uri("/api/queues/main/orders?page=1")
+        .header("host", "gate.example:8443")
+        .header("user-agent", "curl/7.88.1")
+        .header("accept", "*/*")
+        .header("accept-encoding", "gzip")
+        .header("authorization", format!("Bearer {token}"))
+        .header("x-forwarded-for", "1.2.3.4")
+        .body(());
+    request.expect("a request").into_parts().0
+}
+
 /// An RSA key of 2048 bits in PEM (PKCS #8), fresh each time.
 fn rsa_key() -> String {
     let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
     key.expect("a key").serialize_pem()
 }
 
-criterion_group!(benches, routes, tokens, headers);
+criterion_group!(benches, routes, tokens, headers, whole);
 criterion_main!(benches);

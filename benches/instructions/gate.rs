@@ -124,14 +124,17 @@ impl Gate {
 
     /// Tells callgrind something; done when this returns.
     fn tell(&self, words: &[&str]) -> anyhow::Result<()> {
-        let output = Command::new("vgdb")
+        // Without the right to trace it, vgdb waits for ever.
+        let output = Command::new("timeout")
+            .args(["60", "vgdb"])
             .arg(prefixed("--vgdb-prefix=", &self.folder.join(PIPE)))
             .arg(format!("--pid={}", self.child.id()))
             .args(words)
             .output()
             .context("cannot start vgdb, which comes with valgrind")?;
         let said = String::from_utf8_lossy(&output.stderr);
-        anyhow::ensure!(output.status.success(), "vgdb failed: {said}");
+        let status = output.status;
+        anyhow::ensure!(status.success(), "vgdb failed, {status}: {said}");
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! What does one of callgrind's files say? (Valgrind's manual, "Callgrind Format Specification".)
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Context;
 
@@ -16,8 +16,9 @@ pub(crate) struct Cost {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Profile {
     pub(crate) cost: Cost,
-    /// Which of several routines of one purpose were taken because of what the processor can.
-    pub(crate) routines: BTreeSet<String>,
+    /// Which of several routines of the C library were taken because of what the processor can:
+    /// `memcpy` and `avx_unaligned_erms`.
+    pub(crate) routines: BTreeMap<String, String>,
 }
 
 impl Profile {
@@ -49,8 +50,7 @@ pub(crate) fn read(text: &str) -> anyhow::Result<Profile> {
             cost.instructions = total.parse().context("no total")?;
         }
     }
-    let routines = names.values().filter(|name| is_for_processor(name));
-    profile.routines = routines.map(|name| (*name).to_owned()).collect();
+    profile.routines = names.values().filter_map(|name| routine(name)).collect();
     Ok(profile)
 }
 
@@ -76,9 +76,10 @@ fn gives_memory(function: &str) -> bool {
     starts.iter().any(|start| name.starts_with(start))
 }
 
-/// Whether the C library's or the cryptography's choice among routines shows in the name, as in
-/// `__memcpy_avx_unaligned_erms`.
-fn is_for_processor(function: &str) -> bool {
-    let is_library = function.starts_with("__mem") || function.starts_with("__str");
-    is_library && function.trim_start_matches('_').contains('_')
+/// The C library's choice among its routines shows in the name, as in `__memcpy_avx_unaligned_erms`.
+fn routine(function: &str) -> Option<(String, String)> {
+    let name = function.strip_prefix("__")?;
+    let is_chosen = name.starts_with("mem") || name.starts_with("str");
+    let (purpose, way) = name.split_once('_').filter(|_| is_chosen)?;
+    Some((purpose.to_owned(), way.to_owned()))
 }

@@ -1,6 +1,6 @@
 //! What was counted before, and how does what is counted now compare?
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,8 +16,8 @@ pub(crate) struct Record {
     rustc: String,
     valgrind: String,
     libc: String,
-    /// Which routines were chosen by what the processor can; valgrind shows its own processor.
-    routines: BTreeSet<String>,
+    /// Which of the C library's routines were taken; valgrind shows its own processor.
+    routines: BTreeMap<String, String>,
     per_request: BTreeMap<String, Recorded>,
 }
 
@@ -41,7 +41,7 @@ impl Record {
             rustc: version("rustc", "--version")?,
             valgrind: version("valgrind", "--version")?,
             libc: version("ldd", "--version")?,
-            routines: BTreeSet::new(),
+            routines: BTreeMap::new(),
             per_request: BTreeMap::new(),
         })
     }
@@ -80,38 +80,43 @@ impl Record {
         counted: &Self,
     ) -> anyhow::Result<[(Verdict, String); 2]> {
         let (before, now) = (self.of(scenario)?, counted.of(scenario)?);
-        let bound = before.instructions * TOLERANCE;
+        let tolerance = match self.other_routines(counted).is_empty() {
+            true => TOLERANCE,
+            false => TOLERANCE_ELSEWHERE,
+        };
+        let bound = before.instructions * tolerance;
         Ok([
             judge("instructions", before.instructions, now.instructions, bound),
-            judge(
-                "allocations",
-                before.allocations,
-                now.allocations,
-                HALF_A_CALL,
-            ),
+            judge("allocations", before.allocations, now.allocations, A_HALF),
         ])
     }
 
     /// In what other circumstances this was counted; one sentence for each.
     pub(crate) fn changes(&self, now: &Self) -> Vec<String> {
-        let routines = |routines: &BTreeSet<String>| {
-            let routines: Vec<_> = routines.iter().map(String::as_str).collect();
-            routines.join(", ")
-        };
-        [
-            ("rustc", self.rustc.clone(), now.rustc.clone()),
-            ("valgrind", self.valgrind.clone(), now.valgrind.clone()),
-            ("libc", self.libc.clone(), now.libc.clone()),
-            (
-                "routines",
-                routines(&self.routines),
-                routines(&now.routines),
-            ),
-        ]
-        .into_iter()
-        .filter(|(_, before, now)| before != now)
-        .map(|(what, before, now)| format!("{what}: {now}, but {before} in the record"))
-        .collect()
+        let mut changes = self.other_routines(now);
+        if !changes.is_empty() {
+            let percent = TOLERANCE_ELSEWHERE * 100.0;
+            changes.push(format!(
+                "SO THE GUARD IS DULL HERE: up to {percent} % more passes"
+            ));
+        }
+        let programs = [
+            (&self.rustc, &now.rustc),
+            (&self.valgrind, &now.valgrind),
+            (&self.libc, &now.libc),
+        ];
+        let others = programs.into_iter().filter(|(before, now)| before != now);
+        changes.extend(others.map(|(before, now)| format!("this is {now}, the record's {before}")));
+        changes
+    }
+
+    /// Routines of the same purpose that differ.
+    fn other_routines(&self, now: &Self) -> Vec<String> {
+        let pairs = self.routines.iter().filter_map(|(purpose, before)| {
+            let now = now.routines.get(purpose)?;
+            (now != before).then(|| format!("{purpose} is {now} here, {before} in the record"))
+        });
+        pairs.collect()
     }
 
     fn of(&self, scenario: &str) -> anyhow::Result<Recorded> {
@@ -161,5 +166,7 @@ pub(crate) const ADVICE_ELSEWHERE: &str = "But the record is of other circumstan
 
 /// How far above the record instructions may be.
 const TOLERANCE: f64 = 0.03;
+/// The same where the C library takes other routines: those for SSE2 alone cost up to 9 % more.
+const TOLERANCE_ELSEWHERE: f64 = 0.12;
 /// How far above the record allocations may be: one more for every second request is too much.
-const HALF_A_CALL: f64 = 0.5;
+const A_HALF: f64 = 0.5;
