@@ -179,6 +179,7 @@ fn headers(criterion: &mut Criterion) {
                     client: ([127, 0, 0, 1].into(), &address),
                     scheme: "https",
                     authority: &HeaderValue::from_static("gate.example:8443"),
+                    is_in_host: true,
                     request_id: &request_id,
                     remaining_query: None,
                 };
@@ -250,14 +251,16 @@ fn whole(criterion: &mut Criterion) {
             client: (client, &address),
             scheme: "https",
             authority: &authority,
+            is_in_host: true,
             request_id: exchange.request_id(),
             remaining_query: presented.remaining_query,
         };
         let outgoing = translate(&permit, route, None, facts, head, body).expect("fine");
         exchange.forwarded(&upstream_name);
         let sent = clock::now();
-        let waited = clock::now().saturating_duration_since(sent);
-        exchange.waited(waited);
+        let answered = clock::now();
+        let waited = answered.saturating_duration_since(sent);
+        exchange.waited(waited, answered);
         upstream.answered(StatusCode::OK, waited);
         exchange.answered(StatusCode::OK);
         outgoing.into_inner()

@@ -46,8 +46,9 @@ impl Gate {
             let permit = policy::authorize(&route.policy, None, asked.path)?;
             return Ok((permit, presented.remaining_query));
         }
+        let now = clock::unix_at(walk.exchange.started());
         let principal = match presented.credential {
-            Ok(Credential::Token(token)) => match self.authenticate(rules, &token) {
+            Ok(Credential::Token(token)) => match self.authenticate(rules, &token, now) {
                 Err(reason) if is_for_want_of_keys(reason) => {
                     Box::pin(self.authenticate_once_known(rules, &token)).await
                 }
@@ -74,15 +75,21 @@ impl Gate {
     /// route refuses it.
     pub(crate) fn is_stranger(&self, rules: &Rules, head: &request::Parts) -> bool {
         match credential::find(head, &TokenPlaces::default()).credential {
-            Ok(Credential::Token(token)) => self.authenticate(rules, &token).is_err(),
+            Ok(Credential::Token(token)) => {
+                self.authenticate(rules, &token, clock::unix_now()).is_err()
+            }
             Ok(Credential::Basic(_) | Credential::Ticket(_)) => false,
             Err(reason) => reason != Reason::SeveralCredentials,
         }
     }
 
     /// Asks the cache, else verifies and remembers.
-    fn authenticate(&self, rules: &Rules, token: &str) -> Result<Rc<VerifiedToken>, Reason> {
-        let now = clock::unix_now();
+    fn authenticate(
+        &self,
+        rules: &Rules,
+        token: &str,
+        now: UnixTime,
+    ) -> Result<Rc<VerifiedToken>, Reason> {
         self.knows_revocations(now)?;
         let hash = self.front.borrow().hash([token.as_bytes()]);
         if let Some(known) = self.recall(rules, hash, now) {
@@ -102,7 +109,7 @@ impl Gate {
         token: &str,
     ) -> Result<Rc<VerifiedToken>, Refusal> {
         rules.snapshot.tokens.issuers.refreshed(token).await;
-        Ok(self.authenticate(rules, token)?)
+        Ok(self.authenticate(rules, token, clock::unix_now())?)
     }
 
     /// Judges a credential that is no token itself.
@@ -114,10 +121,10 @@ impl Gate {
     ) -> Result<Rc<VerifiedToken>, Refusal> {
         let around = self.surroundings(rules, asked.peer, asked.authority);
         match credential {
-            Credential::Token(token) => Ok(self.authenticate(rules, &token)?),
+            Credential::Token(token) => Ok(self.authenticate(rules, &token, clock::unix_now())?),
             Credential::Ticket(ticket) => {
                 let token = endpoint::ticket::redeem(&around, &ticket).await?;
-                match self.authenticate(rules, token.expose()) {
+                match self.authenticate(rules, token.expose(), clock::unix_now()) {
                     Err(reason) if is_for_want_of_keys(reason) => {
                         self.authenticate_once_known(rules, token.expose()).await
                     }

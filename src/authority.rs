@@ -18,14 +18,15 @@ pub(crate) fn authority(head: &request::Parts) -> Result<Authority, Reason> {
     if hosts.next().is_some() {
         return Err(Reason::MalformedRequest);
     }
-    let authority = match (in_target, in_header) {
+    let is_header = in_target.is_none();
+    let value = match (in_target, in_header) {
         (Some(target), Some(host)) if !host.as_bytes().eq_ignore_ascii_case(target.as_bytes()) => {
             None
         }
         (Some(target), _) => HeaderValue::from_str(target).ok(),
         (None, host) => host.cloned(),
     };
-    let authority = authority.map(Authority);
+    let authority = value.map(|value| Authority { value, is_header });
     authority
         .filter(|authority| is_authority(authority.as_str()))
         .ok_or(Reason::MalformedRequest)
@@ -33,17 +34,25 @@ pub(crate) fn authority(head: &request::Parts) -> Result<Authority, Reason> {
 
 /// A host name or address with an optional port.
 #[derive(Clone, Debug)]
-pub(crate) struct Authority(HeaderValue);
+pub(crate) struct Authority {
+    value: HeaderValue,
+    is_header: bool,
+}
 
 impl Authority {
     /// As text; empty if it is none, which no request's is.
     pub(crate) fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
+        self.value.to_str().unwrap_or_default()
     }
 
     /// As the value of a header, which costs no copy.
     pub(crate) const fn value(&self) -> &HeaderValue {
-        &self.0
+        &self.value
+    }
+
+    /// Whether it was taken from the one `Host` header as it is.
+    pub(crate) const fn is_header(&self) -> bool {
+        self.is_header
     }
 }
 

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderMap, request};
+use memchr::memchr;
 use percent_encoding::percent_decode_str;
 
 use crate::refusal::Reason;
@@ -69,31 +70,48 @@ pub struct Presented<'a> {
 #[must_use]
 pub fn find<'a>(head: &'a request::Parts, places: &TokenPlaces) -> Presented<'a> {
     let cut = cut(head.uri.query().unwrap_or_default(), places);
-    let in_query = cut
-        .found
-        .into_iter()
-        .map(|found| (Ok(found), Location::Query));
-    let in_header = head.headers.get_all(AUTHORIZATION).iter();
-    let in_header = in_header.filter(|_| places.header).map(|value| {
-        (
-            parse_authorization(value.as_bytes(), places),
-            Location::Header,
-        )
-    });
-    let offered = subprotocols(&head.headers).filter_map(token_in_subprotocol);
-    let offered = offered
-        .filter(|_| places.subprotocol)
-        .map(|token| (token.map(Credential::Token), Location::Subprotocol));
-    let mut found = in_header.chain(in_query).chain(offered);
-    let (credential, location) = match (found.next(), found.next()) {
-        (None, _) => (Err(Reason::MissingCredential), Location::Nowhere),
-        (Some(only), None) => only,
-        (Some(_), Some(_)) => (Err(Reason::SeveralCredentials), Location::Nowhere),
+    let mut found = Only::default();
+    if places.header {
+        for value in head.headers.get_all(AUTHORIZATION) {
+            let credential = parse_authorization(value.as_bytes(), places);
+            found.add(credential, Location::Header);
+        }
+    }
+    for credential in cut.found {
+        found.add(Ok(credential), Location::Query);
+    }
+    if places.subprotocol {
+        for token in subprotocols(&head.headers).filter_map(token_in_subprotocol) {
+            found.add(token.map(Credential::Token), Location::Subprotocol);
+        }
+    }
+    let (credential, location) = match found {
+        Only::None => (Err(Reason::MissingCredential), Location::Nowhere),
+        Only::One(credential, location) => (credential, location),
+        Only::Several => (Err(Reason::SeveralCredentials), Location::Nowhere),
     };
     Presented {
         credential,
         location,
         remaining_query: cut.remaining,
+    }
+}
+
+/// The one credential, if it is one.
+#[derive(Default)]
+enum Only<'a> {
+    #[default]
+    None,
+    One(Result<Credential<'a>, Reason>, Location),
+    Several,
+}
+
+impl<'a> Only<'a> {
+    fn add(&mut self, credential: Result<Credential<'a>, Reason>, location: Location) {
+        *self = match self {
+            Self::None => Self::One(credential, location),
+            Self::One(..) | Self::Several => Self::Several,
+        };
     }
 }
 
@@ -148,6 +166,13 @@ fn parse_authorization<'a>(
     places: &TokenPlaces,
 ) -> Result<Credential<'a>, Reason> {
     let value = str::from_utf8(value).map_err(|_| Reason::MalformedToken)?;
+    // As nearly every client writes it.
+    if let Some(token) = value.strip_prefix("Bearer ")
+        && !token.is_empty()
+        && memchr(b' ', token.as_bytes()).is_none()
+    {
+        return Ok(Credential::Token(token.into()));
+    }
     let Some((scheme, credential)) = value.split_once(' ') else {
         let is_bare = value.split('.').filter(|part| !part.is_empty()).count() == 3;
         return match is_bare {

@@ -173,6 +173,7 @@ impl Gate {
             client: (peer.address, &peer.text),
             scheme: peer.scheme,
             authority: authority.value(),
+            is_in_host: authority.is_header(),
             request_id: walk.exchange.request_id(),
             remaining_query,
         };
@@ -227,8 +228,9 @@ async fn forward(
     let downstream = is_upgrade.then(|| hyper::upgrade::on(&mut request));
     let sent = clock::now();
     let outcome = upstream.send(request, upload, sent).await;
-    let waited = clock::now().saturating_duration_since(sent);
-    walk.exchange.waited(waited);
+    let answered = clock::now();
+    let waited = answered.saturating_duration_since(sent);
+    walk.exchange.waited(waited, answered);
     let mut response = outcome?;
     let status = response.status();
     upstream.metrics.answered(status, waited);

@@ -61,16 +61,43 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
+        if let [whole] = buffers {
+            return self.poll_write(context, whole);
         }
+        // A small message is cheaper to copy together than to hand over in parts.
+        let mut together = [0; SMALL];
+        let mut length = 0;
+        for buffer in buffers {
+            let Some(place) = together.get_mut(length..length + buffer.len()) else {
+                return self.write_parts(context, buffers);
+            };
+            place.copy_from_slice(buffer);
+            length += buffer.len();
+        }
+        let together = together.get(..length).unwrap_or_default();
+        self.poll_write(context, together)
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+}
+
+/// Bytes up to which a message is copied together.
+const SMALL: usize = 2048;
+
+impl Stream {
+    fn write_parts(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
         }
     }
 }

@@ -152,6 +152,7 @@ fn walk(
         ),
         scheme,
         authority: authority.value(),
+        is_in_host: authority.is_header(),
         request_id: &HeaderValue::from_static("0"),
         remaining_query: presented.remaining_query,
     };

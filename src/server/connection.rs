@@ -103,9 +103,9 @@ async fn serve_http1(
 ) {
     let service =
         service_fn(|request| Rc::clone(&gate).handle(Rc::clone(&peer), guard.request(), request));
+    // Its own timer for heads would be made anew for each request; `idle` is made once.
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout.0)
+        .header_read_timeout(None)
         .max_header_size(limits.header_size.bytes())
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
@@ -113,9 +113,14 @@ async fn serve_http1(
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
+        () = idle(&guard, limits.header_timeout.0) => return,
         () = drain_time(&drain, &guard) => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                biased;
+                ended = connection => ended,
+                () = idle(&guard, limits.header_timeout.0) => return,
+            }
         }
     };
     note(ended);
@@ -166,15 +171,17 @@ async fn drain_time(drain: &WorkerDrain, guard: &ConnectionGuard) {
     }
 }
 
-/// Ends when nothing was asked for `limit`, nor is being answered. hyper has no such limit for
-/// HTTP/2, not even for the connection's preface.
+/// Ends when nothing was asked for `limit` or up to a quarter more, nor is being answered. What
+/// was asked counts from the last byte of its head: a head that comes too slowly ends it, too.
 async fn idle(guard: &ConnectionGuard, limit: Duration) {
-    loop {
-        let before = guard.requests();
-        sleep(limit).await;
-        if guard.requests() == before && guard.is_idle(OWN_HOLDERS) {
-            return;
-        }
+    let mut before = guard.requests();
+    let mut quarters = 0;
+    while quarters < 4 {
+        sleep(limit / 4).await;
+        let requests = guard.requests();
+        let is_quiet = requests == before && guard.is_idle(OWN_HOLDERS);
+        quarters = if is_quiet { quarters + 1 } else { 0 };
+        before = requests;
     }
 }
 

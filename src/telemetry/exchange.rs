@@ -22,6 +22,7 @@ struct Facts {
     start: Instant,
     /// Time spent waiting for the upstream, up to the head of its answer.
     upstream_time: Duration,
+    upstream_answered: Option<Instant>,
     method: Method,
     uri: Uri,
     client: IpAddr,
@@ -54,6 +55,7 @@ impl Exchange {
         let facts = Facts {
             start: clock::now(),
             upstream_time: Duration::ZERO,
+            upstream_answered: None,
             method,
             uri,
             client,
@@ -115,9 +117,10 @@ impl Exchange {
         self.facts.upstream = Some(Rc::clone(upstream));
     }
 
-    /// The upstream took so long.
-    pub const fn waited(&mut self, upstream_time: Duration) {
+    /// The upstream took so long, and answered or failed at that time.
+    pub const fn waited(&mut self, upstream_time: Duration, until: Instant) {
         self.facts.upstream_time = upstream_time;
+        self.facts.upstream_answered = Some(until);
     }
 
     /// It was refused.
@@ -132,11 +135,13 @@ impl Exchange {
         self.facts.cause = Some(cause);
     }
 
-    /// The answer has this status; the gate's own work is done.
+    /// The answer has this status. What the gate did to the head of an upstream's answer is not
+    /// counted: it is less than asking for the time again costs.
     pub fn answered(&mut self, status: StatusCode) {
         self.facts.status = Some(status);
         if let Some(route) = self.route_metrics() {
-            let gate = clock::now().saturating_duration_since(self.facts.start);
+            let now = self.facts.upstream_answered.unwrap_or_else(clock::now);
+            let gate = now.saturating_duration_since(self.facts.start);
             route.gate_took(gate.saturating_sub(self.facts.upstream_time));
         }
     }

@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 
 use super::link::Link;
 use super::{Endpoint, UpstreamSpec};
+use crate::clock;
 use crate::refusal::{Reason, Refusal};
 use crate::stream::Stream;
 use crate::telemetry::handles::{UpstreamFault, UpstreamMetrics};
@@ -111,7 +112,7 @@ impl Upstream {
         if idle.len() < self.spec.max_idle && link.is_free(&self.watcher.borrow()) {
             idle.push(Idle {
                 link,
-                since: crate::clock::now(),
+                since: clock::recently(),
             });
         }
     }

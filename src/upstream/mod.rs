@@ -4,6 +4,7 @@ pub mod body;
 pub mod connect;
 pub mod credential;
 pub mod forward;
+mod found;
 mod link;
 pub mod respond;
 pub mod translate;

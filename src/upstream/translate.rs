@@ -7,14 +7,15 @@
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, REFERER, SEC_WEBSOCKET_PROTOCOL, TE,
-    TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, REFERER,
+    SEC_WEBSOCKET_PROTOCOL, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request};
 
 use super::body::RequestBody;
 use super::credential::own_copy;
+use super::found::{Found, is_suspect};
 use crate::credential;
 use crate::refusal::{Reason, Refusal};
 use crate::route::Route;
@@ -51,6 +52,8 @@ pub struct Facts<'a> {
     pub scheme: &'static str,
     /// The host asked for, with its port.
     pub authority: &'a HeaderValue,
+    /// Whether that is the value of the one `Host` header already.
+    pub is_in_host: bool,
     /// The id of this request.
     pub request_id: &'a HeaderValue,
     /// The query without the token, if there was one.
@@ -72,14 +75,23 @@ pub fn translate(
     let credential = route
         .credential
         .header(permit.principal().map(AsRef::as_ref), sealer)?;
-    let is_upgrade = is_websocket(&head);
+    let found = Found::among(&head.headers);
+    let is_upgrade = found.has_hop_by_hop && is_websocket(&head);
     let headers = &mut head.headers;
-    let wants_trailers = wants_trailers(headers);
-    remove_hop_by_hop(headers);
-    remove_forgeable(headers);
-    headers.remove(EXPECT);
-    drop_referer_with_token(headers, route);
-    drop_subprotocols_with_token(headers)?;
+    let wants_trailers = found.has_hop_by_hop && wants_trailers(headers);
+    if found.has_hop_by_hop {
+        remove_hop_by_hop(headers);
+    }
+    if found.has_suspect {
+        remove_forgeable(headers);
+        headers.remove(EXPECT);
+        drop_referer_with_token(headers, route);
+        drop_subprotocols_with_token(headers)?;
+    }
+    let is_replaced = matches!(&credential, Some((name, _)) if *name == AUTHORIZATION);
+    if found.has_authorization && !is_replaced {
+        headers.remove(AUTHORIZATION);
+    }
     for name in &route.remove_headers {
         headers.remove(name);
     }
@@ -137,7 +149,7 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-const HOP_BY_HOP: [HeaderName; 7] = [
+pub(super) const HOP_BY_HOP: [HeaderName; 7] = [
     CONNECTION,
     HeaderName::from_static("http2-settings"),
     HeaderName::from_static("keep-alive"),
@@ -150,11 +162,9 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 /// Removes every credential and every header by which a back end could be told who asks or what
 /// was asked, in every spelling that it could fold together.
 pub(super) fn remove_forgeable(headers: &mut HeaderMap) {
-    let forged: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| is_forgeable(name.as_str()))
-        .cloned()
-        .collect();
+    let names = headers.keys();
+    let forged = names.filter(|name| is_suspect(name.as_str()) && is_forgeable(name.as_str()));
+    let forged: Vec<HeaderName> = forged.cloned().collect();
     for name in forged {
         headers.remove(name);
     }
@@ -174,7 +184,7 @@ pub fn is_forgeable(name: &str) -> bool {
                 .any(|prefix| name.starts_with(prefix))
 }
 
-const FORGEABLE: [&str; 35] = [
+pub(super) const FORGEABLE: [&str; 35] = [
     "authorization",
     "cf-connecting-ip",
     "client-ip",
@@ -212,7 +222,7 @@ const FORGEABLE: [&str; 35] = [
     "x-webauth-user",
 ];
 
-const FORGEABLE_PREFIXES: [&str; 10] = [
+pub(super) const FORGEABLE_PREFIXES: [&str; 10] = [
     "x-amzn-oidc-",
     "x-auth-request-",
     "x-consumer-",
@@ -288,7 +298,9 @@ fn write_facts(headers: &mut HeaderMap, route: &Route, facts: &Facts<'_>) -> Res
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(facts.scheme));
     headers.insert(X_REQUEST_ID, facts.request_id.clone());
     headers.insert(X_FORWARDED_HOST, authority.clone());
-    headers.insert(HOST, authority.clone());
+    if !facts.is_in_host || !route.remove_headers.is_empty() {
+        headers.insert(HOST, authority.clone());
+    }
     Ok(())
 }
 

@@ -1,0 +1,83 @@
+//! Which of a request's headers need a closer look before it goes on?
+
+use http::header::{AUTHORIZATION, EXPECT, REFERER, SEC_WEBSOCKET_PROTOCOL};
+use http::{HeaderMap, HeaderName};
+
+use super::translate::{HOP_BY_HOP, is_forgeable};
+
+/// Which of the headers are there that need a closer look. Most requests have none of them but
+/// `Authorization`, and one look at each name is cheaper than asking for each of these.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) has_authorization: bool,
+    pub(super) has_hop_by_hop: bool,
+    /// Forgeable, or of [`TELLING`].
+    pub(super) has_suspect: bool,
+}
+
+impl Found {
+    pub(super) fn among(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        for name in headers.keys() {
+            let text = name.as_str();
+            if !is_suspect(text) {
+                continue;
+            }
+            if *name == AUTHORIZATION {
+                found.has_authorization = true;
+            } else if HOP_BY_HOP.contains(name) {
+                found.has_hop_by_hop = true;
+            } else if TELLING.contains(name) || is_forgeable(text) {
+                found.has_suspect = true;
+            }
+        }
+        found
+    }
+}
+
+/// Headers that could tell the upstream what it should not know, or ask of it what the gate does.
+const TELLING: [HeaderName; 3] = [EXPECT, REFERER, SEC_WEBSOCKET_PROTOCOL];
+
+/// Whether a name could be one of those that need a closer look, by its first letter and length.
+pub(super) fn is_suspect(name: &str) -> bool {
+    let name = name.as_bytes();
+    let first = name.first().copied().unwrap_or_default();
+    matches!(
+        (first, name.len()),
+        (b'a', 13)
+            | (b'c', 9 | 10 | 16)
+            | (b'e', 6)
+            | (b'f', 9 | 16)
+            | (b'h', 14)
+            | (b'k', 10)
+            | (b'p', 5 | 16 | 19)
+            | (b'r', 7 | 11)
+            | (b's', 15 | 22)
+            | (b't', 2 | 14 | 17)
+            | (b'u', 7)
+            | (b'x', _)
+    ) || name.contains(&b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::translate::{FORGEABLE, FORGEABLE_PREFIXES, HOP_BY_HOP};
+    use super::{TELLING, is_suspect};
+
+    #[test]
+    fn whatever_needs_a_closer_look_gets_one() {
+        let standard = HOP_BY_HOP.into_iter().chain(TELLING);
+        let standard: Vec<_> = standard.map(|name| name.as_str().to_owned()).collect();
+        let others = FORGEABLE.iter().chain(&FORGEABLE_PREFIXES);
+        for name in standard.iter().map(String::as_str).chain(others.copied()) {
+            assert!(is_suspect(name), "{name}");
+            assert!(
+                !name.contains('-') || is_suspect(&name.replace('-', "_")),
+                "{name}"
+            );
+        }
+        for name in ["accept", "content-type", "cookie", "host", "user-agent"] {
+            assert!(!is_suspect(name), "{name}");
+        }
+    }
+}
