@@ -157,24 +157,29 @@ fn without_forgeable_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
 /// The body of an upstream's answer. Read to its end, it gives its connection back.
 #[derive(Debug)]
 pub struct ResponseBody {
-    body: Incoming,
+    /// Nothing once it was read to its end.
+    body: Option<Incoming>,
     lease: Option<(Link, Rc<Upstream>)>,
 }
 
 impl ResponseBody {
     pub(super) fn new(body: Incoming, link: Link, upstream: Rc<Upstream>) -> Self {
-        let mut body = Self {
-            body,
-            lease: Some((link, upstream)),
-        };
-        if body.body.is_end_stream() {
-            body.give_back();
+        if body.is_end_stream() {
+            upstream.keep(link);
+            return Self {
+                body: Some(body),
+                lease: None,
+            };
         }
-        body
+        Self {
+            body: Some(body),
+            lease: Some((link, upstream)),
+        }
     }
 
     fn give_back(&mut self) {
         if let Some((link, upstream)) = self.lease.take() {
+            link.end(self.body.take());
             upstream.keep(link);
         }
     }
@@ -188,12 +193,18 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Self { body, lease } = &mut *self;
+        let Self {
+            body: Some(body),
+            lease,
+        } = &mut *self
+        else {
+            return Poll::Ready(None);
+        };
         let polled = match lease {
             Some((link, _)) => {
                 link.poll(context, |context| Pin::new(&mut *body).poll_frame(context))
             }
-            None => Pin::new(body).poll_frame(context),
+            None => Pin::new(&mut *body).poll_frame(context),
         };
         match &polled {
             Poll::Ready(Some(Err(_))) => {
@@ -202,17 +213,19 @@ impl Body for ResponseBody {
                 }
             }
             Poll::Ready(None) => self.give_back(),
-            Poll::Ready(Some(Ok(_))) if self.body.is_end_stream() => self.give_back(),
+            Poll::Ready(Some(Ok(_))) if body.is_end_stream() => self.give_back(),
             _ => {}
         }
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }

@@ -89,6 +89,12 @@ impl Link {
         }
     }
 
+    /// Drops the answer that was read to its end, of which nobody has to hear.
+    pub(super) fn end<T>(&self, answer: T) {
+        self.relay.is_heard.store(false, Ordering::Relaxed);
+        drop(answer);
+    }
+
     /// Whether another request may be sent, now that the answer to the last was read. `watcher` is
     /// woken instead of who has waited so far.
     pub(super) fn is_free(&mut self, watcher: &Waker) -> bool {
@@ -96,13 +102,17 @@ impl Link {
         if !self.sender.is_ready() {
             self.move_on();
         }
+        self.relay.take();
+        self.relay.is_heard.store(true, Ordering::Relaxed);
         self.sender.is_ready() || self.connection.is_none() && !self.sender.is_closed()
     }
 
     /// Whether it is closed, be it just now; else `watcher` is woken when that may have changed.
     pub(super) fn is_gone(&mut self, watcher: &Waker) -> bool {
         self.relay.waker.register(watcher);
-        self.move_on();
+        if self.relay.take() {
+            self.move_on();
+        }
         self.sender.is_closed()
     }
 
@@ -147,9 +157,9 @@ impl Wake for Relay {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        match self.is_heard.load(Ordering::Relaxed) {
-            true => self.waker.wake(),
-            false => self.was_woken.store(true, Ordering::Relaxed),
+        self.was_woken.store(true, Ordering::Relaxed);
+        if self.is_heard.load(Ordering::Relaxed) {
+            self.waker.wake();
         }
     }
 }
