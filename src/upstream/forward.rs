@@ -72,7 +72,7 @@ impl Upstream {
         request: Request<RequestBody>,
         upload: &Upload,
     ) -> Result<Response<Incoming>, Failure> {
-        let mut answer = pin!(link.sender.try_send_request(request));
+        let mut answer = pin!(link.send(request));
         let limit = self.spec.response_timeout;
         poll_fn(|context| {
             let polled = link.poll(context, |context| answer.as_mut().poll(context));

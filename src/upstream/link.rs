@@ -9,6 +9,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::task::spawn_local;
@@ -89,7 +92,18 @@ impl Link {
         }
     }
 
-    /// Drops the answer that was read to its end, of which nobody has to hear.
+    /// Sends a request, to be moved on by [`Self::poll`].
+    pub(super) fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + use<>
+    {
+        // Nobody has to be told of what the caller is about to poll.
+        self.relay.is_heard.store(false, Ordering::Relaxed);
+        self.sender.try_send_request(request)
+    }
+
+    /// Drops the answer that was read to its end, of which nobody has to be told either.
     pub(super) fn end<T>(&self, answer: T) {
         self.relay.is_heard.store(false, Ordering::Relaxed);
         drop(answer);
