@@ -1,5 +1,6 @@
 //! How does a config become a gate that serves, and how does it end?
 
+use std::hint::black_box;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::pin;
@@ -310,7 +311,10 @@ impl Serving {
                 () = signals.stop.next() => break,
                 _ = signals.hang_up.recv() => reloader.iter().for_each(Reloader::ask),
                 () = self.admin.shared.swapped() => self.keepers.follow(),
-                _ = ticks.tick() => self.admin.shared.sweep(clock::unix_now()).await,
+                _ = ticks.tick() => {
+                    self.admin.shared.sweep(clock::unix_now()).await;
+                    release_memory();
+                }
             }
         }
         drop(reloader);
@@ -337,3 +341,12 @@ impl Serving {
         Ok(())
     }
 }
+
+/// Lets the allocator return to the system what a burst took. mimalloc looks for memory that has
+/// been free for a while only when it frees a page of its own, which a gate that has fallen idle
+/// does not; a block too large to share a page, never touched, makes it look.
+fn release_memory() {
+    drop(black_box(Vec::<u8>::with_capacity(OWN_PAGE)));
+}
+
+const OWN_PAGE: usize = 1024 * 1024;

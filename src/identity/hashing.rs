@@ -1,16 +1,22 @@
 //! Where are passwords hashed? On a few threads of their own behind a bounded queue, so that a
 //! storm of logins cannot slow the requests that pass.
+//!
+//! Each thread keeps the memory of its last argon2 hash for the next one, as much as the
+//! costliest stored hash takes (19 MiB at the default cost), and gives it back once it has had
+//! nothing to do for [`IDLE`].
 
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::time::Duration;
 use std::{io, thread};
 
-use argon2::Argon2;
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::password_hash::PasswordHasher;
+use argon2::password_hash::phc::{Output, PasswordHash};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 #[cfg(target_os = "linux")]
 use rustix::{process::setpriority_process, thread::gettid};
 use tokio::sync::oneshot;
+use zeroize::Zeroize;
 
 use crate::config::secret::Secret;
 use crate::refusal::{Reason, Refusal};
@@ -68,13 +74,10 @@ impl StoredHash {
         }
     }
 
-    fn verify(&self, secret: &str) -> bool {
+    fn verify(&self, secret: &str, memory: &mut Memory) -> bool {
         match self {
-            Self::Argon2(text) => PasswordHash::new(text).is_ok_and(|hash| {
-                Argon2::default()
-                    .verify_password(secret.as_bytes(), &hash)
-                    .is_ok()
-            }),
+            Self::Argon2(text) => PasswordHash::new(text)
+                .is_ok_and(|hash| memory.verify(&hash, secret).unwrap_or(false)),
             Self::Bcrypt(text) => bcrypt::non_truncating_verify(secret, text).unwrap_or(false),
         }
     }
@@ -98,6 +101,46 @@ pub fn hash(password: &str, algorithm: HashAlgorithm) -> Result<String, String> 
 
 const BCRYPT_COST: u32 = 12;
 
+/// What argon2 works in, kept from one hash to the next. It is made of passwords, and wiped when
+/// dropped.
+#[derive(Default)]
+struct Memory(Vec<Block>);
+
+impl Memory {
+    /// Whether `secret` is what `hash` was made of; none if the hash cannot be computed.
+    fn verify(&mut self, hash: &PasswordHash, secret: &str) -> Option<bool> {
+        let (salt, expected) = (hash.salt.as_ref()?, hash.hash.as_ref()?);
+        let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
+        let version = match hash.version {
+            Some(version) => Version::try_from(version).ok()?,
+            None => Version::default(),
+        };
+        let params = Params::try_from(hash).ok()?;
+        let blocks = params.block_count();
+        if self.0.len() < blocks {
+            self.0.try_reserve_exact(blocks - self.0.len()).ok()?;
+            self.0.resize(blocks, Block::default());
+        }
+        let mut output = [0; Output::MAX_LENGTH];
+        let output = output.get_mut(..expected.len())?;
+        Argon2::new(algorithm, version, params)
+            .hash_password_into_with_memory(secret.as_bytes(), salt, output, &mut self.0)
+            .ok()?;
+        // Compared in constant time.
+        Some(Output::new(output).is_ok_and(|output| output == *expected))
+    }
+
+    const fn is_held(&self) -> bool {
+        !self.0.is_empty()
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
 struct Job {
     hash: StoredHash,
     secret: Secret<String>,
@@ -106,7 +149,7 @@ struct Job {
 
 /// The threads that hash. The queue holds `waiting` jobs; what does not fit is refused.
 #[derive(Debug)]
-pub struct HashingPool(SyncSender<Job>);
+pub struct HashingPool(Sender<Job>);
 
 impl HashingPool {
     /// Starts the threads; they end when the pool is dropped.
@@ -114,10 +157,9 @@ impl HashingPool {
     /// # Errors
     /// If a thread cannot be started.
     pub fn start(threads: usize, waiting: usize) -> io::Result<Self> {
-        let (sender, receiver) = sync_channel(waiting);
-        let receiver = Arc::new(Mutex::new(receiver));
+        let (sender, receiver) = bounded(waiting);
         for index in 0..threads.max(1) {
-            let receiver = Arc::clone(&receiver);
+            let receiver = receiver.clone();
             thread::Builder::new()
                 .name(format!("hashing-{index}"))
                 .spawn(move || work(&receiver))?;
@@ -151,20 +193,32 @@ impl HashingPool {
     }
 }
 
-fn work(receiver: &Mutex<Receiver<Job>>) {
+fn work(receiver: &Receiver<Job>) {
     step_back();
-    loop {
-        let Ok(job) = receiver.lock().map(|receiver| receiver.recv()) else {
-            return;
-        };
-        let Ok(job) = job else { return };
+    let mut memory = Memory::default();
+    while let Some(job) = next(receiver, &mut memory) {
         // A client that left needs no verdict.
         if !job.answer.is_closed() {
-            let verdict = job.hash.verify(job.secret.expose());
+            let verdict = job.hash.verify(job.secret.expose(), &mut memory);
             let _ = job.answer.send(verdict);
         }
     }
 }
+
+/// Waits for a job, at length without memory.
+fn next(receiver: &Receiver<Job>, memory: &mut Memory) -> Option<Job> {
+    if memory.is_held() {
+        match receiver.recv_timeout(IDLE) {
+            Ok(job) => return Some(job),
+            Err(RecvTimeoutError::Timeout) => *memory = Memory::default(),
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
+    }
+    receiver.recv().ok()
+}
+
+/// How long a thread waits for the next job before it gives its memory back.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// From now on this thread gets a core only as far as others leave it: requests that pass come
 /// first. On Linux the priority is the thread's own; elsewhere it would be the process's.
@@ -185,3 +239,57 @@ const fn step_back() {}
 /// same core would keep everybody from logging in.
 #[cfg(target_os = "linux")]
 const LOWEST: i32 = 19;
+
+#[cfg(test)]
+mod tests {
+    use argon2::password_hash::PasswordHasher;
+    use argon2::{Algorithm, Argon2, Params, Version};
+
+    use super::{Memory, StoredHash};
+
+    fn stored(algorithm: Algorithm, version: Version, costs: (u32, u32, u32)) -> StoredHash {
+        let (memory, passes, lanes) = costs;
+        let params = Params::new(memory, passes, lanes, None).unwrap();
+        let argon2 = Argon2::new(algorithm, version, params);
+        let hash = argon2.hash_password_with_salt(b"right", b"salt of a hash");
+        StoredHash::parse(&hash.unwrap().to_string()).unwrap()
+    }
+
+    #[test]
+    fn memory_that_served_one_hash_serves_any_other() {
+        let mut memory = Memory::default();
+        for costs in [(64, 2, 1), (8, 1, 1), (32, 3, 4), (256, 1, 2), (64, 2, 1)] {
+            for algorithm in [Algorithm::Argon2i, Algorithm::Argon2d, Algorithm::Argon2id] {
+                for version in [Version::V0x10, Version::V0x13] {
+                    let hash = stored(algorithm, version, costs);
+                    let row = hash.text().to_owned();
+                    assert!(!hash.verify("wrong", &mut memory), "{row}");
+                    assert!(hash.verify("right", &mut memory), "{row}");
+                    assert!(!hash.verify("", &mut memory), "{row}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn memory_is_that_of_the_costliest_hash() {
+        let mut memory = Memory::default();
+        for (costs, blocks) in [((64, 1, 1), 64), ((128, 1, 1), 128), ((8, 1, 1), 128)] {
+            let hash = stored(Algorithm::Argon2id, Version::V0x13, costs);
+            assert!(hash.verify("right", &mut memory));
+            assert_eq!(memory.0.len(), blocks, "{costs:?}");
+        }
+    }
+
+    #[test]
+    fn a_hash_without_salt_or_output_lets_nobody_in() {
+        for text in [
+            "$argon2id$v=19$m=64,t=1,p=1",
+            "$argon2id$v=19$m=64,t=1,p=1$c2FsdCBvZiBhIGhhc2g",
+        ] {
+            if let Ok(hash) = StoredHash::parse(text) {
+                assert!(!hash.verify("", &mut Memory::default()), "{text}");
+            }
+        }
+    }
+}

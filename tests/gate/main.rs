@@ -32,6 +32,7 @@ mod jmvstream;
 mod keys;
 mod lifecycle;
 mod live;
+mod memory;
 mod memphis;
 mod messages;
 mod metrics;

@@ -1,0 +1,63 @@
+//! Does memory come back? The bounds have generous margins: what is measured is in
+//! docs/performance.md.
+#![cfg(target_os = "linux")]
+
+use std::io::Write;
+
+use crate::support::client::{connect, read_response};
+use crate::support::gate::{Builder, Gate, claims, sign};
+use crate::support::upstream::Upstream;
+use crate::support::wait_for;
+
+const ROUTES: &str = "  - { path: /api/**, upstream: app }\n";
+const MIB: u64 = 1024 * 1024;
+
+/// The memory that is the gate's own, in bytes; what is mapped from files is left out.
+fn own_memory(gate: &Gate) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gate.pid())).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    kib.unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn an_idle_connection_takes_little_memory_and_gives_it_back() {
+    const CONNECTIONS: usize = 300;
+    let upstream = Upstream::start();
+    let gate = Builder::standard(upstream.address, ROUTES).start();
+    let request = format!(
+        "GET /api/x HTTP/1.1\r\nhost: gate.example\r\nauthorization: Bearer {}\r\n\r\n",
+        sign(&claims())
+    );
+    let ask = || {
+        let mut stream = connect(gate.address());
+        stream.write_all(request.as_bytes()).unwrap();
+        assert_eq!(read_response(&mut stream, false).status, 200);
+        stream
+    };
+    // What the first requests make is not the connections'.
+    let first: Vec<_> = (0..4).map(|_| ask()).collect();
+    let before = own_memory(&gate);
+    let idle: Vec<_> = (0..CONNECTIONS).map(|_| ask()).collect();
+    let each = own_memory(&gate).saturating_sub(before) / CONNECTIONS as u64;
+    assert!(each < 24 * 1024, "{each} bytes for each connection");
+
+    drop((first, idle));
+    wait_for("the memory of the connections", || {
+        (own_memory(&gate) < before + 2 * MIB).then_some(())
+    });
+}
+
+#[test]
+fn the_memory_of_a_login_is_given_back() {
+    let upstream = Upstream::start();
+    let gate = Builder::standard(upstream.address, ROUTES).start();
+    let before = own_memory(&gate);
+    gate.login("root", "memphis");
+    // A hash at the default cost takes 19 MiB.
+    wait_for("the memory of the hash", || {
+        (own_memory(&gate) < before + 8 * MIB).then_some(())
+    });
+}
