@@ -37,15 +37,18 @@ pub(super) async fn serve(
     let limits = gate.limits();
     let (stream, protocol) = match &listener.tls {
         None => (Stream::Plain(tcp), Protocol::Http1),
-        Some(tls) => match handshake(&gate, &listener, tls, tcp, &limits).await {
+        Some(tls) => match Box::pin(handshake(&gate, &listener, tls, tcp, &limits)).await {
             Some(accepted) => accepted,
             None => return,
         },
     };
     let peer = Peer::connected(peer.ip().to_canonical(), listener.scheme(), entrance);
+    // What is rare or short is boxed, so that it takes no room in the task of each connection.
     match protocol {
         Protocol::Http1 => serve_http1(gate, peer, stream, &limits, guard, drain).await,
-        Protocol::Http2 => serve_http2(gate, peer, stream, &limits, guard, drain).await,
+        Protocol::Http2 => {
+            Box::pin(serve_http2(gate, peer, stream, &limits, guard, drain)).await;
+        }
     }
 }
 
@@ -101,8 +104,10 @@ async fn serve_http1(
     guard: ConnectionGuard,
     drain: WorkerDrain,
 ) {
-    let service =
-        service_fn(|request| Rc::clone(&gate).handle(Rc::clone(&peer), guard.request(), request));
+    // Boxed, since hyper keeps room for the future of a request for as long as the connection lives.
+    let service = service_fn(|request| {
+        Box::pin(Rc::clone(&gate).handle(Rc::clone(&peer), guard.request(), request))
+    });
     // Its own timer for heads would be made anew for each request; `idle` is made once.
     let connection = http1::Builder::new()
         .header_read_timeout(None)
