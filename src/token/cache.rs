@@ -80,7 +80,9 @@ pub struct TokenCache {
     max_bytes: usize,
 }
 
+/// Written at every miss: on cache lines of its own, away from the key that every request reads.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 struct Arrivals {
     queue: VecDeque<TokenHash>,
     bytes: usize,
