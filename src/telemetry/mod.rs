@@ -9,8 +9,9 @@ pub mod scrape;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tracing_appender::non_blocking::WorkerGuard;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// What is logged. Everything goes to standard error, one JSON object per line.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -63,23 +64,17 @@ impl Level {
 pub fn start_logging(config: &LogConfig) -> WorkerGuard {
     let (writer, guard) = batch::Lines::to_stderr();
     // Only our own events: what libraries log of requests could hold what must not be logged.
-    let filter = EnvFilter::default()
-        .add_directive(LevelFilter::OFF.into())
-        .add_directive(target(config.level.filter()));
+    let own = Targets::new().with_target(env!("CARGO_CRATE_NAME"), config.level.filter());
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
         .with_target(false)
         .with_current_span(false)
         .with_span_list(false)
-        .with_env_filter(filter)
+        .with_max_level(config.level.filter())
         .with_writer(writer)
+        .finish()
+        .with(own)
         .init();
     guard
-}
-
-fn target(level: LevelFilter) -> tracing_subscriber::filter::Directive {
-    format!("tollgate={level}")
-        .parse()
-        .unwrap_or_else(|_| level.into())
 }
