@@ -8,6 +8,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+/// The most that HTTP/1.1 buffers of what comes from a peer, and of what goes to it, in bytes; a
+/// head must fit. hyper would let the buffers of a busy body grow to 408 KiB.
+pub const BUFFER: usize = 64 * 1024;
+
 /// A byte stream with one peer.
 #[derive(Debug)]
 pub enum Stream {

@@ -20,7 +20,7 @@ use super::listener::{Accepted, Listener};
 use super::peer::{Entrance, Peer};
 use super::tls::Tls;
 use crate::gate::Gate;
-use crate::stream::Stream;
+use crate::stream::{BUFFER, Stream};
 
 /// Serves a connection until it ends or is drained.
 pub(super) async fn serve(
@@ -112,6 +112,7 @@ async fn serve_http1(
     let connection = http1::Builder::new()
         .header_read_timeout(None)
         .max_header_size(limits.header_size.bytes())
+        .max_buf_size(limits.header_size.bytes().max(BUFFER))
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);

@@ -18,7 +18,7 @@ use tokio::task::spawn_local;
 use tokio::time::{Sleep, sleep};
 
 use super::body::RequestBody;
-use crate::stream::Stream;
+use crate::stream::{BUFFER, Stream};
 
 /// A connection on which one request may be sent.
 pub(crate) struct Link {
@@ -41,7 +41,10 @@ impl Link {
     /// # Errors
     /// hyper's.
     pub(super) async fn open(stream: Stream, patience: Duration) -> Result<Self, hyper::Error> {
-        let (sender, connection) = Builder::new().handshake(TokioIo::new(stream)).await?;
+        let (sender, connection) = Builder::new()
+            .max_buf_size(BUFFER)
+            .handshake(TokioIo::new(stream))
+            .await?;
         let relay = Arc::<Relay>::default();
         Ok(Self {
             sender,

@@ -2,10 +2,12 @@
 //! docs/performance.md.
 #![cfg(target_os = "linux")]
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::time::Duration;
 
 use crate::support::client::{connect, read_response};
 use crate::support::gate::{Builder, Gate, claims, sign};
+use crate::support::raw;
 use crate::support::upstream::Upstream;
 use crate::support::wait_for;
 
@@ -60,4 +62,42 @@ fn the_memory_of_a_login_is_given_back() {
     wait_for("the memory of the hash", || {
         (own_memory(&gate) < before + 8 * MIB).then_some(())
     });
+}
+
+#[test]
+fn uploads_that_an_upstream_does_not_take_are_left_with_the_clients() {
+    const UPLOADS: u64 = 16;
+    const LENGTH: usize = 64 * 1024 * 1024;
+    // Takes enough for buffers to grow, then no more.
+    let upstream = raw::accepting(|mut stream| {
+        raw::read_head(&mut stream);
+        let mut some = vec![0; 4 * 1024 * 1024];
+        stream.read_exact(&mut some).unwrap();
+        std::thread::park();
+    });
+    let gate = Builder::standard(upstream, ROUTES).start();
+    let head = format!(
+        "POST /api/x HTTP/1.1\r\nhost: gate.example\r\nauthorization: Bearer {}\r\n\
+         content-length: {LENGTH}\r\n\r\n",
+        sign(&claims())
+    );
+    let before = own_memory(&gate);
+    let upload = || {
+        let mut stream = connect(gate.address());
+        let patience = Some(Duration::from_millis(500));
+        stream.set_write_timeout(patience).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        let piece = vec![b'x'; 1024 * 1024];
+        let taken = (0..LENGTH / piece.len()).take_while(|_| stream.write_all(&piece).is_ok());
+        assert!(taken.count() < LENGTH / piece.len(), "all was taken");
+        stream
+    };
+    let stalled: Vec<_> = std::thread::scope(|scope| {
+        let uploads: Vec<_> = (0..UPLOADS).map(|_| scope.spawn(upload)).collect();
+        uploads.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let each = own_memory(&gate).saturating_sub(before) / UPLOADS;
+    // With the buffers that hyper would take it is 2 MiB.
+    assert!(each < 1024 * 1024, "{each} bytes for each upload");
+    drop(stalled);
 }
