@@ -3,7 +3,7 @@
 //!
 //! Each thread keeps the memory of its last argon2 hash for the next one, as much as the
 //! costliest stored hash takes (19 MiB at the default cost), and gives it back once it has had
-//! nothing to do for [`IDLE`].
+//! nothing to do for a second.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 use std::io::{Read, Write};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::support::client::{connect, read_response};
@@ -92,9 +93,14 @@ fn uploads_that_an_upstream_does_not_take_are_left_with_the_clients() {
         assert!(taken.count() < LENGTH / piece.len(), "all was taken");
         stream
     };
-    let stalled: Vec<_> = std::thread::scope(|scope| {
-        let uploads: Vec<_> = (0..UPLOADS).map(|_| scope.spawn(upload)).collect();
-        uploads.into_iter().map(|one| one.join().unwrap()).collect()
+    let stalled = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..UPLOADS {
+            scope.spawn(|| {
+                let stream = upload();
+                stalled.lock().unwrap().push(stream);
+            });
+        }
     });
     let each = own_memory(&gate).saturating_sub(before) / UPLOADS;
     // With the buffers that hyper would take it is 2 MiB.
