@@ -1,12 +1,14 @@
 //! In which form does the gate speak for itself?
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, LOCATION, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
+use http::header::{
+    ACCEPT, ALLOW, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, request};
 use serde_json::json;
 
 use crate::dialect::{CrossOrigin, Dialect, Endpoint};
-use crate::refusal::{Detail, Refusal};
+use crate::refusal::{Detail, Reason, Refusal};
 use crate::upstream::translate::X_REQUEST_ID;
 
 /// Whose form a refusal takes.
@@ -49,6 +51,9 @@ impl Voice {
             headers.insert(RETRY_AFTER, seconds.into());
         } else if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if refusal.reason == Reason::AmbiguousRequest {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let is_challenge =
             status == StatusCode::UNAUTHORIZED || refusal.reason.bearer_error().is_some();

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderValue, Method, request};
 
 use crate::refusal::Reason;
@@ -16,7 +16,7 @@ pub(crate) fn authority(head: &request::Parts) -> Result<Authority, Reason> {
     let in_header = hosts.next();
     let in_target = head.uri.authority().map(http::uri::Authority::as_str);
     if hosts.next().is_some() {
-        return Err(Reason::MalformedRequest);
+        return Err(Reason::AmbiguousRequest);
     }
     let is_header = in_target.is_none();
     let value = match (in_target, in_header) {
@@ -29,7 +29,7 @@ pub(crate) fn authority(head: &request::Parts) -> Result<Authority, Reason> {
     let authority = value.map(|value| Authority { value, is_header });
     authority
         .filter(|authority| is_authority(authority.as_str()))
-        .ok_or(Reason::MalformedRequest)
+        .ok_or(Reason::AmbiguousRequest)
 }
 
 /// A host name or address with an optional port.
@@ -56,20 +56,22 @@ impl Authority {
     }
 }
 
-/// Refuses what another parser could frame in another way.
+/// Refuses what another parser could frame or take in another way. Lengths and codings of HTTP/1
+/// were judged as they were read, by `strict`.
 fn judge_framing(head: &request::Parts) -> Result<(), Reason> {
-    if head.method == Method::CONNECT || head.method == Method::TRACE {
-        return Err(Reason::MalformedRequest);
+    let is_tunnel = head.method == Method::CONNECT || head.method == Method::TRACE;
+    // Methods are case-sensitive (RFC 9110 section 9.1), but not to every back end.
+    let is_folded = head
+        .method
+        .as_str()
+        .bytes()
+        .any(|byte| byte.is_ascii_lowercase());
+    let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
+    let is_repeated = lengths.nth(1).is_some();
+    match is_tunnel || is_folded || is_repeated {
+        true => Err(Reason::AmbiguousRequest),
+        false => Ok(()),
     }
-    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
-    let Some(coding) = codings.next() else {
-        return Ok(());
-    };
-    let is_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-    if !is_chunked || codings.next().is_some() || head.headers.contains_key(CONTENT_LENGTH) {
-        return Err(Reason::MalformedRequest);
-    }
-    Ok(())
 }
 
 /// Whether this is a host name or address with an optional port, and nothing that another parser

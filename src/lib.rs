@@ -46,6 +46,7 @@ pub mod body;
 mod rules;
 pub mod snapshot;
 pub mod stream;
+pub mod strict;
 mod walk;
 
 pub mod admin;

@@ -33,6 +33,8 @@ impl Side {
 pub enum Reason {
     /// The path can be read in more than one way, and the route does not allow that form.
     AmbiguousPath,
+    /// The request can be read as another one, or as one for another host; its connection ends.
+    AmbiguousRequest,
     /// The request or its body is not what the endpoint or HTTP asks for.
     MalformedRequest,
     /// More than one credential was presented, or one was repeated.
@@ -125,6 +127,7 @@ impl Reason {
     pub const fn status(self) -> StatusCode {
         match self {
             Self::AmbiguousPath
+            | Self::AmbiguousRequest
             | Self::MalformedRequest
             | Self::SeveralCredentials
             | Self::UnsupportedGrant
@@ -174,6 +177,7 @@ impl Reason {
     pub const fn label(self) -> &'static str {
         match self {
             Self::AmbiguousPath => "ambiguous_path",
+            Self::AmbiguousRequest => "ambiguous_request",
             Self::MalformedRequest => "malformed_request",
             Self::SeveralCredentials => "several_credentials",
             Self::MissingCredential => "missing_credential",
@@ -239,6 +243,7 @@ impl Reason {
     pub const fn text(self) -> &'static str {
         match self {
             Self::AmbiguousPath => "The path can be read in more than one way.",
+            Self::AmbiguousRequest => "The request can be read in more than one way.",
             Self::MalformedRequest => "The request is malformed.",
             Self::SeveralCredentials => "More than one credential was presented.",
             Self::MissingCredential => "A token is required.",

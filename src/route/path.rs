@@ -63,9 +63,10 @@ impl<'a> CanonicalPath<'a> {
     ///
     /// # Errors
     /// [`Reason::AmbiguousPath`] for what no route can allow: dot segments in any spelling,
-    /// backslashes, control characters, broken percent-encoding, text that is not UTF-8.
+    /// backslashes, control characters, broken percent-encoding, text that is not UTF-8;
+    /// [`Reason::AmbiguousRequest`] for what is no path.
     pub fn parse(raw: &'a str) -> Result<Self, Reason> {
-        let body = raw.strip_prefix('/').ok_or(Reason::MalformedRequest)?;
+        let body = raw.strip_prefix('/').ok_or(Reason::AmbiguousRequest)?;
         let mut path = Self {
             raw: body,
             forms: PathForms::default(),
@@ -217,7 +218,7 @@ mod tests {
         }
         assert!(matches!(
             CanonicalPath::parse("*"),
-            Err(Reason::MalformedRequest)
+            Err(Reason::AmbiguousRequest)
         ));
     }
 

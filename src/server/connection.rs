@@ -21,6 +21,7 @@ use super::peer::{Entrance, Peer};
 use super::tls::Tls;
 use crate::gate::Gate;
 use crate::stream::{BUFFER, Stream};
+use crate::strict::Strict;
 
 /// Serves a connection until it ends or is drained.
 pub(super) async fn serve(
@@ -113,7 +114,7 @@ async fn serve_http1(
         .header_read_timeout(None)
         .max_header_size(limits.header_size.bytes())
         .max_buf_size(limits.header_size.bytes().max(BUFFER))
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Strict::new(stream)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {

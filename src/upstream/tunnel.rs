@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use crate::stream::Stream;
+use crate::strict::Strict;
 
 /// How a tunnel ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +91,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The client's end, unless it spoke before it was allowed to: such bytes were never judged.
 fn without_early_bytes(upgraded: Upgraded) -> Option<Stream> {
-    let parts = upgraded.downcast::<TokioIo<Stream>>().ok()?;
-    parts.read_buf.is_empty().then(|| parts.io.into_inner())
+    let parts = upgraded.downcast::<TokioIo<Strict<Stream>>>().ok()?;
+    let stream = parts.io.into_inner();
+    parts.read_buf.is_empty().then(|| stream.into_inner())
 }

@@ -6,7 +6,9 @@ pub(crate) mod http2;
 pub(crate) mod issuer;
 mod observe;
 pub(crate) mod raw;
+pub(crate) mod recorder;
 pub(crate) mod reload;
+pub(crate) mod threat;
 pub(crate) mod tokens;
 pub(crate) mod upstream;
 
