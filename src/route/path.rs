@@ -18,8 +18,12 @@ pub enum PathForm {
     DoubleEncoding,
     /// `//`, which some back ends merge.
     EmptySegment,
+    /// `%3F` or `%23`, which begin a query or fragment for back ends that parse what they decoded.
+    EncodedDelimiter,
     /// `;`, after which some back ends stop reading a segment.
     PathParameter,
+    /// A segment that ends with a dot or a space, which some back ends cut off.
+    TrailingDot,
 }
 
 /// A set of [`PathForm`]s.
@@ -127,6 +131,9 @@ impl<'a> CanonicalPath<'a> {
         {
             return Err(Reason::AmbiguousPath);
         }
+        if decoded.contains(['?', '#']) {
+            self.forms.add(PathForm::EncodedDelimiter);
+        }
         if decoded.contains(';') {
             self.forms.add(PathForm::PathParameter);
         }
@@ -134,6 +141,12 @@ impl<'a> CanonicalPath<'a> {
         let is_dots = |part: &str| matches!(part.split(';').next(), Some("." | ".."));
         if decoded.split('/').any(is_dots) {
             return Err(Reason::AmbiguousPath);
+        }
+        if decoded
+            .split(['/', ';'])
+            .any(|part| part.ends_with(['.', ' ']))
+        {
+            self.forms.add(PathForm::TrailingDot);
         }
         Ok(())
     }
@@ -233,6 +246,12 @@ mod tests {
             ("//a", PathForm::EmptySegment),
             ("/a;b=c", PathForm::PathParameter),
             ("/a%3Bb", PathForm::PathParameter),
+            ("/a%3fb", PathForm::EncodedDelimiter),
+            ("/%23", PathForm::EncodedDelimiter),
+            ("/a./b", PathForm::TrailingDot),
+            ("/a/b...", PathForm::TrailingDot),
+            ("/a%2e", PathForm::TrailingDot),
+            ("/a%20/b", PathForm::TrailingDot),
         ] {
             let forms = CanonicalPath::parse(raw).unwrap().forms();
             assert_eq!(forms, PathForms::from_iter([form]), "{raw}");

@@ -12,7 +12,7 @@ use crate::refusal::{Detail, Reason, Refusal};
 use crate::token::verify::VerifiedToken;
 
 /// What a route demands of a token, beyond being valid. Everything that is named must hold.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RequireConfig {
     /// Scopes that the token must all have.
@@ -82,7 +82,7 @@ pub struct Capture {
 }
 
 /// What a route demands of a principal.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Demands {
     /// Beyond being valid.
     pub require: RequireConfig,
@@ -91,7 +91,7 @@ pub struct Demands {
 }
 
 /// What a route demands.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Policy {
     /// Anyone may pass.
     Public,

@@ -19,11 +19,20 @@ use crate::refusal::{Detail, Reason, Refusal};
 /// All routes, by host and path.
 #[derive(Debug, Default)]
 pub struct RouteTable {
+    trees: Trees,
+    /// The same as a back end sees them that knows neither case nor final slash.
+    folded: Trees,
+    /// Whether a path that is folded already may still have a twin.
+    has_odd: bool,
+    routes: Vec<Arc<Route>>,
+}
+
+#[derive(Debug, Default)]
+struct Trees {
     exact: HashMap<String, Node>,
     /// By suffix (`.example`).
     wildcard: HashMap<String, Node>,
     any: Node,
-    routes: Vec<Arc<Route>>,
 }
 
 #[derive(Debug, Default)]
@@ -42,17 +51,11 @@ impl RouteTable {
     /// # Errors
     /// A text that says what is wrong: a bad pattern, or a clash with another route.
     pub fn add(&mut self, route: Arc<Route>) -> Result<(), String> {
-        let pattern = Pattern::parse(&route.pattern)?;
-        let root = match route
-            .host
-            .as_deref()
-            .map(|host| (host, host.strip_prefix('*')))
-        {
-            None => &mut self.any,
-            Some((_, Some(suffix))) => self.wildcard.entry(suffix.to_owned()).or_default(),
-            Some((host, None)) => self.exact.entry(host.to_owned()).or_default(),
-        };
-        root.insert(&pattern, Arc::clone(&route))?;
+        let mut pattern = Pattern::parse(&route.pattern)?;
+        self.trees.insert(&pattern, &route)?;
+        self.has_odd |= pattern.fold();
+        // Of routes that differ in case alone the first stands for all.
+        let _ = self.folded.insert(&pattern, &route);
         self.routes.push(route);
         Ok(())
     }
@@ -78,7 +81,8 @@ impl RouteTable {
     /// # Errors
     /// [`Reason::RouteNotFound`], or [`Reason::MethodNotAllowed`] if only the method keeps a
     /// route from matching, or [`Reason::AmbiguousPath`] if the route does not allow the path's
-    /// form.
+    /// form, or if a back end that knows neither case nor final slash would serve what another
+    /// route guards by another policy.
     pub fn find(
         &self,
         host: &str,
@@ -88,6 +92,7 @@ impl RouteTable {
         let segments = Segments::new(path);
         let mut allowed = BTreeSet::new();
         let route = self
+            .trees
             .roots(host)
             .find_map(|root| root.find(segments.as_slice(), method, &mut allowed));
         let Some(route) = route else {
@@ -103,7 +108,60 @@ impl RouteTable {
         if !path.forms().within(route.allowed_forms) {
             return Err(Reason::AmbiguousPath.into());
         }
+        let is_odd = path.raw().ends_with('/') || path.raw().bytes().any(is_capital);
+        if (is_odd || self.has_odd) && self.has_twin(route, host, segments.as_slice(), method) {
+            return Err(Reason::AmbiguousPath.into());
+        }
         Ok(route)
+    }
+
+    /// Whether the path, folded, is another route's with another policy.
+    fn has_twin(
+        &self,
+        route: &Route,
+        host: &str,
+        segments: &[Cow<'_, str>],
+        method: &Method,
+    ) -> bool {
+        let mut folded: Vec<_> = segments.iter().map(|text| fold(text).into()).collect();
+        drop_final_slash(&mut folded, |text: &Cow<'_, str>| text.is_empty());
+        let mut roots = self.folded.roots(host);
+        let twin = roots.find_map(|root| root.find(&folded, method, &mut BTreeSet::new()));
+        let without_slash = |pattern: &str| fold(pattern.trim_end_matches('/'));
+        twin.is_some_and(|twin| {
+            !matches!(twin.policy, Policy::Public)
+                && twin.policy != route.policy
+                && without_slash(&twin.pattern) != without_slash(&route.pattern)
+        })
+    }
+}
+
+fn is_capital(byte: u8) -> bool {
+    byte.is_ascii_uppercase() || !byte.is_ascii() || byte == b'%'
+}
+
+fn fold(text: &str) -> String {
+    text.to_lowercase()
+}
+
+fn drop_final_slash<T>(segments: &mut Vec<T>, is_empty: impl Fn(&T) -> bool) {
+    if segments.len() > 1 && segments.last().is_some_and(is_empty) {
+        segments.pop();
+    }
+}
+
+impl Trees {
+    fn insert(&mut self, pattern: &Pattern<'_>, route: &Arc<Route>) -> Result<(), String> {
+        let root = match route
+            .host
+            .as_deref()
+            .map(|host| (host, host.strip_prefix('*')))
+        {
+            None => &mut self.any,
+            Some((_, Some(suffix))) => self.wildcard.entry(suffix.to_owned()).or_default(),
+            Some((host, None)) => self.exact.entry(host.to_owned()).or_default(),
+        };
+        root.insert(pattern, Arc::clone(route))
     }
 
     /// The trees in which to look, the most specific host first.
@@ -282,6 +340,24 @@ impl<'a> Pattern<'a> {
             }
         }
         Ok(pattern)
+    }
+
+    /// Takes case and final slash away; whether there were any.
+    fn fold(&mut self) -> bool {
+        let before = self.segments.len();
+        if !self.has_rest {
+            let is_empty = |segment: &PatternSegment<'_>| matches!(segment, PatternSegment::Literal(text) if text.is_empty());
+            drop_final_slash(&mut self.segments, is_empty);
+        }
+        let mut is_odd = self.segments.len() < before;
+        for segment in &mut self.segments {
+            if let PatternSegment::Literal(text) = segment {
+                let folded = fold(text);
+                is_odd |= *text != folded;
+                *text = folded.into();
+            }
+        }
+        is_odd
     }
 }
 

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, re
 
 use super::body::RequestBody;
 use super::credential::own_copy;
-use super::found::{Found, is_suspect};
+use super::found::{Found, is_plain, is_suspect};
 use crate::credential;
 use crate::refusal::{Reason, Refusal};
 use crate::route::Route;
@@ -173,9 +173,16 @@ pub(super) fn remove_forgeable(headers: &mut HeaderMap) {
 /// Whether a client's header of this name could pass for one of the gate's or a proxy's.
 #[must_use]
 pub fn is_forgeable(name: &str) -> bool {
-    if name.as_bytes().contains(&b'_') {
-        return is_forgeable(&name.replace('_', "-"));
+    // Back ends make one character of whatever is no letter or digit: `_` as in CGI, or `.`.
+    if name.bytes().all(is_plain) {
+        return is_forgeable_plain(name);
     }
+    let fold = |byte: u8| if is_plain(byte) { byte.into() } else { '-' };
+    let folded: String = name.to_ascii_lowercase().bytes().map(fold).collect();
+    is_forgeable_plain(&folded) || FRAMING.contains(&&*folded)
+}
+
+fn is_forgeable_plain(name: &str) -> bool {
     // Most comparisons end at the length.
     FORGEABLE.contains(&name)
         || name.starts_with("x-")
@@ -184,7 +191,12 @@ pub fn is_forgeable(name: &str) -> bool {
                 .any(|prefix| name.starts_with(prefix))
 }
 
-pub(super) const FORGEABLE: [&str; 35] = [
+/// What frames a message; a twin of it may frame it for a back end that folds names.
+const FRAMING: [&str; 2] = ["content-length", "transfer-encoding"];
+
+pub(super) const FORGEABLE: [&str; 36] = [
+    "api-key",
+    "apikey",
     "authorization",
     "cf-connecting-ip",
     "client-ip",
@@ -193,46 +205,53 @@ pub(super) const FORGEABLE: [&str; 35] = [
     "proxy",
     "proxy-authorization",
     "remote-addr",
+    "remote-email",
+    "remote-groups",
+    "remote-name",
     "remote-user",
     "ssl-client-cert",
     "true-client-ip",
     "x-access-token",
     "x-api-key",
-    "x-auth-token",
-    "x-authenticated-user",
-    "x-authenticated-userid",
+    "x-apikey",
     "x-authorization",
     "x-client-cert",
     "x-client-ip",
     "x-cluster-client-ip",
+    "x-host",
     "x-http-method",
     "x-http-method-override",
+    "x-id-token",
     "x-method-override",
-    "x-original-forwarded-for",
-    "x-original-host",
-    "x-original-method",
-    "x-original-uri",
-    "x-original-url",
+    "x-middleware-subrequest",
     "x-real-ip",
     "x-request-id",
-    "x-rewrite-url",
+    "x-script-name",
     "x-ssl-client-cert",
     "x-user",
+    "x-userinfo",
     "x-username",
-    "x-webauth-user",
 ];
 
-pub(super) const FORGEABLE_PREFIXES: [&str; 10] = [
+pub(super) const FORGEABLE_PREFIXES: [&str; 18] = [
     "x-amzn-oidc-",
-    "x-auth-request-",
+    "x-auth-",
+    "x-authenticated-",
+    "x-authentik-",
     "x-consumer-",
     "x-envoy-",
     "x-forwarded",
+    "x-goog-authenticated-",
     "x-goog-iap-",
+    "x-jwt-",
     "x-ms-client-principal",
+    "x-original-",
+    "x-pomerium-",
     "x-remote-",
+    "x-rewrite-",
     "x-tollgate-",
     "x-user-",
+    "x-webauth-",
 ];
 
 fn wants_trailers(headers: &HeaderMap) -> bool {
@@ -249,7 +268,7 @@ fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 
 /// A page that was opened with a token in its URL would send it on in `Referer`.
 fn drop_referer_with_token(headers: &mut HeaderMap, route: &Route) {
-    let has_token = headers.get(REFERER).is_some_and(|value| {
+    let has_token = headers.get_all(REFERER).iter().any(|value| {
         let Ok(text) = value.to_str() else {
             return true;
         };

@@ -9,7 +9,7 @@ const ROUTES: &str = "
     credential: { basic: { username: gate, password_file: upstream-password } }
   - path: /slash/**
     upstream: app
-    allow_in_path: [encoded_slash]
+    allow_in_path: [encoded_slash, trailing_dot]
   - path: /public/**
     upstream: app
     public: true

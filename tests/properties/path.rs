@@ -34,8 +34,17 @@ fn read(raw: &str) -> Option<(Vec<String>, PathForms)> {
         if text.contains('/') {
             forms.push(PathForm::EncodedSlash);
         }
+        if text.contains(['?', '#']) {
+            forms.push(PathForm::EncodedDelimiter);
+        }
         if text.contains(';') {
             forms.push(PathForm::PathParameter);
+        }
+        if text
+            .split(['/', ';'])
+            .any(|part| part.ends_with(['.', ' ']))
+        {
+            forms.push(PathForm::TrailingDot);
         }
         // A back end that decodes again sees another text.
         if decode(&text) != text.as_bytes() {
