@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use http::header::{CONTENT_LENGTH, HOST};
-use http::{HeaderValue, Method, request};
+use http::uri::Scheme;
+use http::{HeaderValue, Method, Version, request};
 
 use crate::refusal::Reason;
 
@@ -68,7 +69,11 @@ fn judge_framing(head: &request::Parts) -> Result<(), Reason> {
         .any(|byte| byte.is_ascii_lowercase());
     let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
     let is_repeated = lengths.nth(1).is_some();
-    match is_tunnel || is_folded || is_repeated {
+    let is_web = match head.uri.scheme() {
+        Some(scheme) => *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS,
+        None => head.version != Version::HTTP_2,
+    };
+    match is_tunnel || is_folded || is_repeated || !is_web {
         true => Err(Reason::AmbiguousRequest),
         false => Ok(()),
     }

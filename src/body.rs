@@ -8,11 +8,12 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::refusal::Reason;
 use crate::server::guard::ConnectionGuard;
 use crate::telemetry::exchange::Exchange;
-use crate::upstream::body::{ResponseBody, Upload, drain};
+use crate::upstream::body::{BodyError, ResponseBody, Upload, drain};
 
 /// The body of a response to a client.
 #[derive(Debug)]
@@ -20,6 +21,10 @@ pub struct GateBody {
     source: Source,
     exchange: Option<Exchange>,
     kept: Option<Kept>,
+    /// Whether the client has to take what it was given last.
+    is_given: bool,
+    /// When the exchange has to have ended.
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
 /// What must not end before the response does.
@@ -29,6 +34,8 @@ pub struct Kept {
     pub upload: Rc<Upload>,
     /// The client's connection.
     pub connection: ConnectionGuard,
+    /// When the exchange has to have ended.
+    pub deadline: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -36,7 +43,7 @@ enum Source {
     Own(Full<Bytes>),
     Upstream(ResponseBody),
     /// The upstream's, which broke off.
-    Broken(Option<hyper::Error>),
+    Broken(Option<BodyError>),
 }
 
 impl GateBody {
@@ -47,6 +54,8 @@ impl GateBody {
             source: Source::Own(Full::new(bytes)),
             exchange: None,
             kept: None,
+            is_given: false,
+            deadline: None,
         }
     }
 
@@ -57,11 +66,38 @@ impl GateBody {
             source: Source::Upstream(body),
             exchange: None,
             kept: None,
+            is_given: false,
+            deadline: None,
+        }
+    }
+
+    fn break_off<T>(
+        &mut self,
+        reason: Reason,
+        error: BodyError,
+        context: &Context<'_>,
+    ) -> Poll<Option<T>> {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.broke_off(reason, error.to_string());
+        }
+        // What came before the break has to be sent before it is told.
+        self.source = Source::Broken(Some(error));
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn was_taken(&mut self) {
+        if let Some(kept) = self.kept.as_ref().filter(|_| self.is_given) {
+            kept.connection.was_taken();
+            self.is_given = false;
         }
     }
 
     /// From now on the exchange ends with this body.
     pub fn carry(&mut self, exchange: Exchange, kept: Kept) {
+        let is_upstreams = matches!(self.source, Source::Upstream(_));
+        let deadline = kept.deadline.filter(|_| is_upstreams);
+        self.deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
         self.exchange = Some(exchange);
         self.kept = Some(kept);
     }
@@ -69,33 +105,42 @@ impl GateBody {
 
 impl Body for GateBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let body = match &mut self.source {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.was_taken();
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(context).is_ready()
+        {
+            self.deadline = None;
+            return self.break_off(Reason::UpstreamTimeout, BodyError::Overtime, context);
+        }
+        let polled = match &mut self.source {
             // Polling the gate's own bytes cannot fail.
             Source::Own(body) => {
                 return Pin::new(body)
                     .poll_frame(context)
                     .map_err(|never| match never {});
             }
-            Source::Upstream(body) => body,
+            Source::Upstream(body) => Pin::new(body).poll_frame(context),
             Source::Broken(error) => return Poll::Ready(error.take().map(Err)),
         };
-        let polled = Pin::new(body).poll_frame(context);
-        let Poll::Ready(Some(Err(error))) = polled else {
-            return polled;
-        };
-        if let Some(exchange) = &mut self.exchange {
-            exchange.broke_off(Reason::UpstreamBroken, error.to_string());
+        match polled {
+            Poll::Ready(Some(Err(error))) => {
+                return self.break_off(Reason::UpstreamBroken, error.into(), context);
+            }
+            Poll::Ready(Some(Ok(_))) => {
+                if let Some(kept) = &self.kept {
+                    kept.connection.gave();
+                    self.is_given = true;
+                }
+            }
+            _ => {}
         }
-        // What came before the break has to be sent before it is told.
-        self.source = Source::Broken(Some(error));
-        context.waker().wake_by_ref();
-        Poll::Pending
+        polled.map_err(BodyError::from)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -117,6 +162,7 @@ impl Body for GateBody {
 
 impl Drop for GateBody {
     fn drop(&mut self) {
+        self.was_taken();
         if let Some(kept) = self.kept.take() {
             drain(kept.upload);
         }

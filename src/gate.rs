@@ -9,6 +9,7 @@ use std::sync::Arc;
 use http::header::ORIGIN;
 use http::{Method, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
+use tokio::time::{Instant as Deadline, timeout_at};
 
 use crate::admit::Asked;
 use crate::answer::{self, Voice};
@@ -118,8 +119,21 @@ impl Gate {
             login_page: None,
         };
         let upload = Upload::new(Some(body), walk.exchange.started());
-        let outcome = self.walk(&rules, &mut walk, &peer, head, &upload).await;
-        Ok(walk.end(outcome, &rules, Kept { upload, connection }, &self.shared))
+        let limit = rules.snapshot.limits.request_time.0;
+        let deadline = (!limit.is_zero()).then(|| Deadline::now() + limit);
+        let walking = self.walk(&rules, &mut walk, &peer, head, &upload);
+        let outcome = match deadline {
+            None => walking.await,
+            Some(deadline) => Box::pin(timeout_at(deadline, walking))
+                .await
+                .unwrap_or_else(|_| Err(upload.overtime().into())),
+        };
+        let kept = Kept {
+            upload,
+            connection,
+            deadline,
+        };
+        Ok(walk.end(outcome, &rules, kept, &self.shared))
     }
 
     /// The path of a request, one line per stage.
@@ -133,6 +147,9 @@ impl Gate {
     ) -> Result<Answer, Refusal> {
         let body = RequestBody(Rc::clone(upload));
         let snapshot = &*rules.snapshot;
+        if head.headers.len() > snapshot.limits.header_count {
+            return Err(Reason::HeadersTooLarge.into());
+        }
         let authority = authority(&head)?;
         let host = host(authority.as_str());
         let path = CanonicalPath::parse(head.uri.path())?;
@@ -158,6 +175,7 @@ impl Gate {
 
         let route = snapshot.routes.find(&host, &path, &head.method)?;
         walk.takes(rules.label(route), Voice::Route(route.dialect));
+        upload.bound(route.body_size)?;
         if route.login_page.is_some() && answer::wants_page(&head) {
             walk.login_page.clone_from(&route.login_page);
         }

@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use crate::config::files::Files;
 use crate::config::problem::{Problems, nearest};
+use crate::config::value::Size;
 use crate::dialect::Dialect;
 use crate::dialect::DialectName;
 use crate::upstream::UpstreamConfig;
@@ -76,6 +77,9 @@ pub struct RouteConfig {
     /// Forms of path that back ends may read differently, allowed here one by one.
     #[serde(default)]
     pub allow_in_path: Vec<PathForm>,
+    /// The largest body of a request. Default: any.
+    #[serde(default)]
+    pub body_size: Option<Size>,
     /// How this upstream says that it refuses the gate's credentials.
     #[serde(default)]
     pub upstream_refusal: RefusalSignsConfig,
@@ -101,6 +105,8 @@ pub struct Route {
     pub(crate) methods: Vec<Method>,
     pub(crate) pattern: String,
     pub(crate) allowed_forms: PathForms,
+    /// The largest body, in bytes.
+    pub body_size: u64,
     /// The upstream's place in the config's order.
     pub upstream: usize,
     /// What is demanded.
@@ -230,6 +236,7 @@ impl RouteConfig {
             methods,
             pattern: self.path.clone(),
             allowed_forms: self.allow_in_path.iter().copied().collect(),
+            body_size: self.body_size.map_or(u64::MAX, |size| size.0),
             upstream: upstream?,
             policy: if self.public {
                 Policy::Public

@@ -1,5 +1,6 @@
 //! How is one connection served, from its first byte to its last?
 
+use std::future::pending;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +16,14 @@ use tokio_rustls::TlsAcceptor;
 
 use super::LimitsConfig;
 use super::drain::WorkerDrain;
+use super::frames::{Excess, Frames, TooMany};
 use super::guard::ConnectionGuard;
 use super::listener::{Accepted, Listener};
 use super::peer::{Entrance, Peer};
+use super::shed::Cut;
 use super::tls::Tls;
 use crate::gate::Gate;
+use crate::patient::{Patient, Stall};
 use crate::stream::{BUFFER, Stream};
 use crate::strict::Strict;
 
@@ -28,10 +32,10 @@ pub(super) async fn serve(
     gate: Rc<Gate>,
     listener: Arc<Listener>,
     entrance: Rc<Entrance>,
-    (tcp, peer, permit): Accepted,
+    (tcp, peer, held): Accepted,
     drain: WorkerDrain,
 ) {
-    let guard = ConnectionGuard::new(gate.metrics().connection(&listener.name), permit);
+    let guard = ConnectionGuard::new(gate.metrics().connection(&listener.name), held);
     if tcp.set_nodelay(true).is_err() {
         return;
     }
@@ -110,27 +114,35 @@ async fn serve_http1(
         Box::pin(Rc::clone(&gate).handle(Rc::clone(&peer), guard.request(), request))
     });
     // Its own timer for heads would be made anew for each request; `idle` is made once.
-    let connection = http1::Builder::new()
+    let mut builder = http1::Builder::new();
+    builder
         .header_read_timeout(None)
         .max_header_size(limits.header_size.bytes())
-        .max_buf_size(limits.header_size.bytes().max(BUFFER))
+        .max_buf_size(limits.header_size.bytes().max(BUFFER));
+    if limits.header_count != HYPERS_HEADER_COUNT {
+        builder.max_headers(limits.header_count);
+    }
+    let stall = Stall::default();
+    let stream = Patient::new(stream, limits.send_timeout.0, stall.clone());
+    let connection = builder
         .serve_connection(TokioIo::new(Strict::new(stream)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
-        () = idle(&guard, limits.header_timeout.0) => return,
+        () = idle(&guard, limits.header_timeout.0) => return cut_for(&gate, &peer, Cut::HeaderTimeout),
         () = drain_time(&drain, &guard) => {
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 biased;
                 ended = connection => ended,
-                () = idle(&guard, limits.header_timeout.0) => return,
+                () = idle(&guard, limits.header_timeout.0) => return cut_for(&gate, &peer, Cut::HeaderTimeout),
             }
         }
     };
-    note(ended);
+    let cut = stall.has_come().then_some(Cut::SendTimeout);
+    note(&gate, &peer, ended, cut);
 }
 
 async fn serve_http2(
@@ -143,16 +155,25 @@ async fn serve_http2(
 ) {
     let service =
         service_fn(|request| Rc::clone(&gate).handle(Rc::clone(&peer), guard.request(), request));
+    let (stall, excess) = (Stall::default(), Excess::default());
+    let stream = Patient::new(stream, limits.send_timeout.0, stall.clone());
+    let (resets, others) = (limits.http2_resets, limits.http2_control_frames);
+    let stream = Frames::new(stream, resets, others, Rc::clone(&excess));
     let connection = http2::Builder::new(Local)
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams)
         .max_header_list_size(u32::try_from(limits.header_size.bytes()).unwrap_or(u32::MAX))
         .keep_alive_interval(limits.header_timeout.0)
+        .max_pending_accept_reset_streams(usize::try_from(limits.http2_resets).ok())
+        .max_send_buf_size(HTTP2_SEND_BUFFER)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
+        () = stalled(&guard, limits.send_timeout.0) => {
+            return cut_for(&gate, &peer, Cut::SendTimeout);
+        }
         () = idle(&guard, limits.header_timeout.0) => {
             // Says goodbye to a client that listens; one that does not is left soon after.
             connection.as_mut().graceful_shutdown();
@@ -163,7 +184,30 @@ async fn serve_http2(
             connection.await
         }
     };
-    note(ended);
+    let cut = excess.get().map(|excess| match excess {
+        TooMany::Resets => Cut::Http2Resets,
+        TooMany::ControlFrames => Cut::Http2ControlFrames,
+    });
+    let cut = cut.or_else(|| stall.has_come().then_some(Cut::SendTimeout));
+    note(&gate, &peer, ended, cut);
+}
+
+/// What hyper takes without an allocation, and so unless told otherwise.
+const HYPERS_HEADER_COUNT: usize = 100;
+/// What may wait for the client on each stream, in bytes.
+const HTTP2_SEND_BUFFER: usize = 128 * 1024;
+
+/// Ends when bodies wait for the client's windows and none got on for `limit`, or up to twice
+/// that.
+async fn stalled(guard: &ConnectionGuard, limit: Duration) {
+    while !limit.is_zero() {
+        let before = guard.waits_since();
+        sleep(limit).await;
+        if before.is_some() && guard.waits_since() == before {
+            return;
+        }
+    }
+    pending::<()>().await;
 }
 
 /// Ends when a connection should be told of the drain. One on which nothing was asked yet was
@@ -208,9 +252,22 @@ impl<F: Future + 'static> Executor<F> for Local {
     }
 }
 
-fn note(ended: Result<(), hyper::Error>) {
-    if let Err(error) = ended {
+fn note(gate: &Gate, peer: &Peer, ended: Result<(), hyper::Error>, cut: Option<Cut>) {
+    let error = ended.err();
+    let cut = cut.or_else(|| match &error {
+        Some(error) if error.is_parse_too_large() => Some(Cut::HeadersTooLarge),
+        Some(error) if error.is_parse() => Some(Cut::Malformed),
+        _ => None,
+    });
+    if let Some(cut) = cut {
+        cut_for(gate, peer, cut);
+    }
+    if let Some(error) = error {
         // Its text names a kind of error, never what the client sent.
         tracing::debug!(%error, "a connection ended early");
     }
+}
+
+fn cut_for(gate: &Gate, peer: &Peer, cut: Cut) {
+    gate.metrics().cut(&peer.entrance.listener, cut.label());
 }

@@ -1,4 +1,4 @@
-//! How do connections come in? A permit first, then the connection; errors back off.
+//! How do connections come in? Within the bounds, or they are told off; errors back off.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,7 +9,6 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
@@ -17,6 +16,7 @@ use super::ListenerConfig;
 use super::connection::serve;
 use super::drain::WorkerDrain;
 use super::peer::{Entrance, TrustedProxies};
+use super::shed::{Admission, Held};
 use super::tls::Tls;
 use crate::config::files::Files;
 use crate::config::problem::Problems;
@@ -168,7 +168,7 @@ pub(super) async fn accept(
     listener: Arc<Listener>,
     socket: std::net::TcpListener,
     gate: Rc<Gate>,
-    permits: Arc<Semaphore>,
+    admission: Admission,
     drain: WorkerDrain,
 ) {
     let socket = match TcpListener::from_std(socket) {
@@ -182,9 +182,22 @@ pub(super) async fn accept(
         listener: listener.name.clone(),
         proxies: listener.proxies.clone(),
     });
-    let serve = |accepted| {
+    let serve = |(stream, peer): (TcpStream, SocketAddr)| {
+        let address = peer.ip().to_canonical();
+        let most = gate.limits().connections_per_address;
+        let is_proxy = listener.proxies.hold(address);
+        let held = match admission.admit(address, (!is_proxy).then_some(most)) {
+            Ok(held) => held,
+            Err(cut) => {
+                gate.metrics().cut(&listener.name, cut.label());
+                if listener.tls.is_none() {
+                    spawn_local(admission.clone().say_farewell(stream, cut));
+                }
+                return;
+            }
+        };
         let (gate, listener) = (Rc::clone(&gate), Arc::clone(&listener));
-        let entrance = Rc::clone(&entrance);
+        let (entrance, accepted) = (Rc::clone(&entrance), (stream, peer, held));
         spawn_local(serve(gate, listener, entrance, accepted, drain.clone()));
     };
     let mut begun = std::pin::pin!(drain.begun());
@@ -192,7 +205,7 @@ pub(super) async fn accept(
     loop {
         let accepted = tokio::select! {
             () = &mut begun => break,
-            accepted = accept_one(&socket, &permits) => accepted,
+            accepted = socket.accept() => accepted,
         };
         match accepted {
             Ok(accepted) => {
@@ -208,22 +221,13 @@ pub(super) async fn accept(
         }
     }
     // Closing the socket would reset what waits in its queue.
-    while let Some(Ok(accepted)) = accept_one(&socket, &permits).now_or_never() {
+    while let Some(Ok(accepted)) = socket.accept().now_or_never() {
         serve(accepted);
     }
 }
 
-/// A connection, its client's address, and the permit that it holds.
-pub(super) type Accepted = (TcpStream, SocketAddr, OwnedSemaphorePermit);
-
-async fn accept_one(socket: &TcpListener, permits: &Arc<Semaphore>) -> io::Result<Accepted> {
-    let permit = Arc::clone(permits)
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
-    let (stream, peer) = socket.accept().await?;
-    Ok((stream, peer, permit))
-}
+/// A connection, its client's address, and the place that it holds.
+pub(super) type Accepted = (TcpStream, SocketAddr, Held);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);

@@ -5,9 +5,11 @@
 
 pub mod connection;
 pub mod drain;
+mod frames;
 pub mod guard;
 pub mod listener;
 pub mod peer;
+mod shed;
 pub mod tls;
 
 use std::io;
@@ -18,7 +20,6 @@ use std::thread::{self, JoinHandle};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -31,6 +32,7 @@ use crate::telemetry::scrape::Registries;
 use crate::token::cache::SWEEP_INTERVAL;
 use drain::{Drain, WorkerDrain};
 use listener::{Listener, accept};
+use shed::{Addresses, Admission};
 use tls::TlsConfig;
 
 /// An address that clients connect to.
@@ -65,14 +67,26 @@ pub struct ListenerConfig {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
-    /// The most open connections, over all listeners. Further ones wait to be accepted.
+    /// The most open connections, over all listeners. Further ones get 503, or over TLS are
+    /// closed.
     pub connections: usize,
+    /// The most open connections of one address (of IPv6, of one /64). Further ones get 429, or
+    /// over TLS are closed. Addresses in `trusted_proxies` may have any number.
+    pub connections_per_address: usize,
     /// How long a TLS handshake may take.
     pub handshake_timeout: Span,
     /// How long a request's head may take, and how long a connection may wait for one.
     pub header_timeout: Span,
     /// The largest head of a request.
     pub header_size: Size,
+    /// The most fields in a request's head.
+    pub header_count: usize,
+    /// How long a client may take nothing of what it is sent before its connection is closed;
+    /// `0s`: for ever.
+    pub send_timeout: Span,
+    /// How long an exchange may take as a whole, from its head to its answer's last byte; tunnels
+    /// are left out. Default: `0s`, for ever.
+    pub request_time: Span,
     /// The largest body of a login or refresh.
     pub login_body: Size,
     /// How long the body of a login or refresh may take.
@@ -85,21 +99,32 @@ pub struct LimitsConfig {
     pub state_size: Size,
     /// The most requests under way on one HTTP/2 connection.
     pub http2_streams: u32,
+    /// The most streams that an HTTP/2 client may reset within ten seconds.
+    pub http2_resets: u32,
+    /// The most frames that carry nothing (pings, settings, priorities, continuations, empty
+    /// data) that an HTTP/2 client may send within ten seconds.
+    pub http2_control_frames: u32,
 }
 
 impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             connections: 16_384,
+            connections_per_address: 4096,
             handshake_timeout: Span::seconds(10),
             header_timeout: Span::seconds(60),
             header_size: Size(64 * 1024),
+            header_count: 100,
+            send_timeout: Span::seconds(60),
+            request_time: Span::seconds(0),
             login_body: Size(64 * 1024),
             login_timeout: Span::seconds(10),
             hashing_threads: 1,
             hashing_queue: 64,
             state_size: Size(4 * 1024 * 1024 * 1024),
             http2_streams: 128,
+            http2_resets: 500,
+            http2_control_frames: 2000,
         }
     }
 }
@@ -137,6 +162,7 @@ impl Workers {
         drain: &Drain,
     ) -> Result<Self, io::Error> {
         let mut workers = Vec::with_capacity(count);
+        let addresses = Arc::new(Addresses::default());
         for index in 0..count {
             let sockets = listeners.iter().map(|listener| listener.socket());
             let work = Work {
@@ -149,6 +175,7 @@ impl Workers {
                 metrics: Metrics::new().map_err(io::Error::other)?,
                 drain: drain.clone(),
                 connections: (shared.current().limits.connections / count).max(1),
+                addresses: Arc::clone(&addresses),
             };
             registries.add(&work.metrics);
             let worker = thread::Builder::new().name(format!("worker-{index}"));
@@ -174,6 +201,7 @@ struct Work {
     metrics: Metrics,
     drain: Drain,
     connections: usize,
+    addresses: Arc<Addresses>,
 }
 
 impl Work {
@@ -195,7 +223,7 @@ impl Work {
 
     async fn serve(self) {
         let gate = Gate::new(self.shared, self.metrics);
-        let permits = Arc::new(Semaphore::new(self.connections));
+        let admission = Admission::new(self.connections, self.addresses);
         let drain = WorkerDrain::default();
         let mut listening = Vec::with_capacity(self.listeners.len());
         for (listener, socket) in self.listeners {
@@ -203,7 +231,7 @@ impl Work {
                 listener,
                 socket,
                 Rc::clone(&gate),
-                Arc::clone(&permits),
+                admission.clone(),
                 drain.clone(),
             );
             listening.push(spawn_local(accepting));
@@ -217,7 +245,9 @@ impl Work {
         }
         // All accepting has ended: wait for the connections that are left.
         let all = u32::try_from(self.connections).unwrap_or(u32::MAX);
-        self.drain.give_up_after(permits.acquire_many(all)).await;
+        self.drain
+            .give_up_after(admission.permits.acquire_many(all))
+            .await;
     }
 }
 

@@ -101,6 +101,8 @@ metrics! {
         "Connections accepted, by listener.";
     gauge connections_open "tollgate_connections_open" ["listener"]
         "Connections that are open, by listener.";
+    counter connections_cut "tollgate_connections_cut_total" ["listener", "cause"]
+        "Connections that the gate refused or cut off, by cause.";
     counter handshakes "tollgate_tls_handshakes_total" ["listener", "version", "result"]
         "TLS handshakes with clients, by version and result.";
     gauge not_after "tollgate_tls_certificate_not_after_timestamp_seconds" ["listener", "name"]
@@ -154,6 +156,12 @@ impl Metrics {
     pub fn connection(&self, listener: &str) -> Open {
         self.connections.with_label_values(&[listener]).inc();
         Open::new(self.connections_open.with_label_values(&[listener]))
+    }
+
+    /// A connection was refused or cut off.
+    pub fn cut(&self, listener: &str, cause: &'static str) {
+        let cut = self.connections_cut.with_label_values(&[listener, cause]);
+        cut.inc();
     }
 
     /// A TLS handshake ended.

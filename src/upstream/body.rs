@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::connect::Upstream;
 use super::link::Link;
 use crate::clock;
+use crate::refusal::Reason;
 use crate::telemetry::handles::UpstreamFault;
 
 /// What a client sends as a body, and how far it has come; tells a slow client from a slow
@@ -26,6 +27,8 @@ use crate::telemetry::handles::UpstreamFault;
 #[derive(Debug)]
 pub struct Upload {
     body: RefCell<Option<Incoming>>,
+    /// How many bytes may still come.
+    left: Cell<u64>,
     last: Cell<Instant>,
     flow: Cell<Flow>,
 }
@@ -37,6 +40,8 @@ pub enum Flow {
     Broken,
     /// The client has to send.
     Downstream,
+    /// The client sent more than it may.
+    Excessive,
     /// The upstream has to take, or to answer.
     Upstream,
 }
@@ -48,9 +53,36 @@ impl Upload {
         let (last, flow) = (Cell::new(now), Cell::new(Flow::Upstream));
         Rc::new(Self {
             body: RefCell::new(body),
+            left: Cell::new(u64::MAX),
             last,
             flow,
         })
+    }
+
+    /// From now on no more than these bytes may come.
+    ///
+    /// # Errors
+    /// [`Reason::BodyTooLarge`] if it is known already that more will.
+    pub fn bound(&self, most: u64) -> Result<(), Reason> {
+        self.left.set(most);
+        let body = self.body.borrow();
+        let is_larger = body
+            .as_ref()
+            .is_some_and(|body| body.size_hint().lower() > most);
+        if is_larger {
+            Err(Reason::BodyTooLarge)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whose fault it is that the exchange took too long.
+    #[must_use]
+    pub const fn overtime(&self) -> Reason {
+        match self.flow.get() {
+            Flow::Downstream => Reason::RequestTimeout,
+            _ => Reason::UpstreamTimeout,
+        }
     }
 
     /// When a byte last went through.
@@ -59,11 +91,33 @@ impl Upload {
         self.last.get()
     }
 
+    fn judge(&self, frame: Result<Frame<Bytes>, hyper::Error>) -> Result<Frame<Bytes>, BodyError> {
+        let frame = frame?;
+        let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+        let left = self.left.get().checked_sub(length);
+        self.left.set(left.ok_or(BodyError::Excessive)?);
+        Ok(without_forgeable_trailers(frame))
+    }
+
     /// Who is waited for.
     #[must_use]
     pub const fn flow(&self) -> Flow {
         self.flow.get()
     }
+}
+
+/// Why a body ends before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// It broke off on its way in.
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+    /// More came than the route takes.
+    #[error("the body is larger than the route's body_size")]
+    Excessive,
+    /// The exchange took longer than it may.
+    #[error("the exchange took longer than limits.request_time")]
+    Overtime,
 }
 
 /// Reads what is left of a request's body when its response has ended, so that the connection can
@@ -101,22 +155,22 @@ pub struct RequestBody(pub Rc<Upload>);
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let upload = &self.0;
         let mut body = upload.body.borrow_mut();
         let Some(body) = body.as_mut() else {
             return Poll::Ready(None);
         };
-        let polled = Pin::new(body)
-            .poll_frame(context)
-            .map_ok(without_forgeable_trailers);
+        let polled = Pin::new(body).poll_frame(context);
+        let polled = polled.map(|frame| Some(upload.judge(frame?)));
         upload.flow.set(match &polled {
             Poll::Pending => Flow::Downstream,
+            Poll::Ready(Some(Err(BodyError::Excessive))) => Flow::Excessive,
             Poll::Ready(Some(Err(_))) => Flow::Broken,
             Poll::Ready(_) => Flow::Upstream,
         });

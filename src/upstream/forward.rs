@@ -33,7 +33,7 @@ impl Upstream {
     /// # Errors
     /// [`Reason::UpstreamUnreachable`], [`Reason::UpstreamTimeout`], [`Reason::UpstreamBroken`];
     /// [`Reason::RequestTimeout`] or [`Reason::MalformedRequest`] if it was the client that
-    /// stalled or broke off.
+    /// stalled or broke off; [`Reason::BodyTooLarge`] if it sent more than the route takes.
     pub async fn send(
         self: &Rc<Self>,
         mut request: Request<RequestBody>,
@@ -95,8 +95,10 @@ impl Upstream {
     }
 
     fn broken(&self, error: hyper::Error, upload: &Upload) -> Refusal {
-        if upload.flow() == Flow::Broken {
-            return Refusal::with_cause(Reason::MalformedRequest, error);
+        match upload.flow() {
+            Flow::Broken => return Refusal::with_cause(Reason::MalformedRequest, error),
+            Flow::Excessive => return Reason::BodyTooLarge.into(),
+            Flow::Downstream | Flow::Upstream => {}
         }
         self.metrics.fault(UpstreamFault::Broken);
         Refusal::with_cause(Reason::UpstreamBroken, error)

@@ -11,6 +11,7 @@ use tokio::io::{AsyncWriteExt as _, copy, split};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+use crate::patient::Patient;
 use crate::stream::Stream;
 use crate::strict::Strict;
 
@@ -68,9 +69,12 @@ pub async fn join(
     }
 }
 
+/// What `server` serves HTTP/1 over, but read as it comes.
+type Downstream = Patient<Stream>;
+
 /// Copies both ways. When one end has closed, the other gets what is on the way to it, and a
 /// moment for its last words.
-async fn copy_until_one_closes(downstream: Stream, upstream: TokioIo<Upgraded>) {
+async fn copy_until_one_closes(downstream: Downstream, upstream: TokioIo<Upgraded>) {
     let (mut from_downstream, mut to_downstream) = split(downstream);
     let (mut from_upstream, mut to_upstream) = split(upstream);
     let mut up = pin!(async {
@@ -90,8 +94,8 @@ async fn copy_until_one_closes(downstream: Stream, upstream: TokioIo<Upgraded>) 
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The client's end, unless it spoke before it was allowed to: such bytes were never judged.
-fn without_early_bytes(upgraded: Upgraded) -> Option<Stream> {
-    let parts = upgraded.downcast::<TokioIo<Strict<Stream>>>().ok()?;
+fn without_early_bytes(upgraded: Upgraded) -> Option<Downstream> {
+    let parts = upgraded.downcast::<TokioIo<Strict<Downstream>>>().ok()?;
     let stream = parts.io.into_inner();
     parts.read_buf.is_empty().then(|| stream.into_inner())
 }

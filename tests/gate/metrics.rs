@@ -71,6 +71,7 @@ fn busy_gate() -> Gate {
     ] {
         assert_eq!(gate.get(target, token).status, status, "{target}");
     }
+    assert_eq!(gate.send("GET / HTTP/1.1\n\n").status, 400);
     let certificate = std::fs::read_to_string(gate.folder().path().join("a.crt")).unwrap();
     let tls = rustls::ALL_VERSIONS;
     let mut stream = connect_tls(gate.listeners[1], "gate.example", &certificate, &[], tls);

@@ -4,6 +4,7 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
 use crate::support::gate::{Builder, Gate, SECRET, claims, sign};
+use crate::support::threat;
 use crate::support::tokens::{
     HEADER, encode, forge, forge_with, with_claim, with_header, without_claim,
 };
@@ -42,6 +43,7 @@ fn assert_refused(gate: &Gate, upstream: &Upstream, rows: &[(&str, String)]) {
         }
         assert!(upstream.seen().is_empty(), "{case}");
     }
+    threat::count("tokens", rows.len());
     // The gate is not confused by any of it.
     assert_eq!(gate.get("/api/a", &sign(&claims())).status, 200);
 }

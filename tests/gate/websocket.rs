@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::{Message, WebSocket, accept_hdr};
 use crate::support::client::{connect, read_response, send};
 use crate::support::gate::{Builder, Gate, claims, sign};
 use crate::support::raw::{accepting, read_head, read_rest};
+use crate::support::threat;
 use crate::support::unix_now;
 use crate::support::upstream::Upstream;
 
@@ -182,6 +183,7 @@ fn bytes_sent_ahead_of_the_101_never_reach_the_upstream() {
         let line = gate.exchange("/open/a");
         assert_eq!(line["tunnel_end"], "sent_before_upgrade", "{answer:?}");
     }
+    threat::count("bytes ahead of the 101", 2);
 }
 
 const SMUGGLED: &[u8] = b"GET /secret HTTP/1.1\r\nhost: a\r\n\r\n";

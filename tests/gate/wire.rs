@@ -240,6 +240,7 @@ fn a_request_line_in_doubt_is_refused() {
             "GET http://u@gate.example/api/a HTTP/1.1\r\nF\r\n",
             "GET http://gate.example\\@other.example/api/a HTTP/1.1\r\nF\r\n",
             "GET file:///api/a HTTP/1.1\r\nF\r\n",
+            "GET ftp://gate.example/api/a HTTP/1.1\r\nF\r\n",
             "CONNECT gate.example:443 HTTP/1.1\r\nF\r\n",
             "CONNECT /api/a HTTP/1.1\r\nF\r\n",
             "CONNECT http://gate.example/api/a HTTP/1.1\r\nF\r\n",

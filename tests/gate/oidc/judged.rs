@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{ROUTES, good, refused, start};
 use crate::support::gate::{Builder, Gate, claims, sign, users};
 use crate::support::issuer::{Issuer, IssuerKey};
+use crate::support::threat;
 use crate::support::tokens::{encode, forge_with};
 use crate::support::upstream::Upstream;
 use crate::support::{unix_now, wait_for};
@@ -49,7 +50,7 @@ fn an_unfit_external_token_is_refused_for_what_is_wrong_with_it() {
     let twice = payload.replacen('{', "{\"sub\":\"root\",", 1);
     let raw = |payload: &str| forge_with(&header.to_string(), payload, key.algorithm, &key.private);
     let slashless = issuer.url.trim_end_matches('/').to_owned();
-    for (token, reason) in [
+    let cases = [
         (with("aud", json!("other")), "wrong_audience"),
         (with("aud", json!(["other", "gate "])), "wrong_audience"),
         (with("aud", Value::Null), "wrong_audience"),
@@ -80,7 +81,9 @@ fn an_unfit_external_token_is_refused_for_what_is_wrong_with_it() {
             key.sign(&issuer.claims_with("x", json!("x".repeat(8192)))),
             "malformed_token",
         ),
-    ] {
+    ];
+    threat::count("external tokens", cases.len());
+    for (token, reason) in cases {
         for _ in 0..2 {
             assert_eq!(gate.judge(&token), refused(401, reason), "{token}");
         }

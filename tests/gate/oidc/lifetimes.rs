@@ -11,6 +11,7 @@ use crate::support::client::{connect, read_response};
 use crate::support::gate::Gate;
 use crate::support::issuer::{Issuer, IssuerKey, SILENCE, raw};
 use crate::support::reload::{Verdict, reload};
+use crate::support::threat;
 use crate::support::upstream::Upstream;
 use crate::support::wait_for;
 
@@ -243,6 +244,31 @@ fn a_request_that_waits_for_keys_holds_up_no_other() {
     waits.set_nonblocking(true).unwrap();
     let early = waits.read(&mut [0]).map_err(|error| error.kind());
     assert_eq!(early, Err(ErrorKind::WouldBlock));
+}
+
+/// Envoy CVE-2024-45809 and CVE-2025-64527: several tokens while keys were fetched ended the
+/// process.
+#[test]
+fn several_tokens_are_refused_without_a_fetch_while_the_issuer_is_silent() {
+    let (upstream, issuer, key, gate) = start(", keys: { timeout: 1m }");
+    issuer.answer_keys(SILENCE);
+    let unknown = IssuerKey::new("new", "ES256").sign(&issuer.claims());
+    let good = key.sign(&issuer.claims());
+    for (target, headers) in [
+        ("/api/x", [&unknown, &unknown]),
+        ("/api/x", [&unknown, &good]),
+        ("/api/x", [&good, &unknown]),
+    ] {
+        let lines = headers.map(|token| format!("authorization: Bearer {token}\r\n"));
+        let answer = gate.request("GET", target, &lines.concat());
+        assert_eq!(answer.status, 400);
+        let both = format!("{target}?authorization={}", headers[0]);
+        assert_eq!(gate.request("GET", &both, &lines[1]).status, 400);
+    }
+    assert_eq!(issuer.fetches(), 1, "the one at the start");
+    assert!(upstream.seen().is_empty());
+    assert_eq!(gate.get("/api/x", &good).status, 200);
+    threat::count("several tokens with a slow JWKS", 6);
 }
 
 #[test]

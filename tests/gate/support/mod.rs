@@ -1,6 +1,7 @@
 //! What tests stand on: the real binary as a process, a recording upstream, plain clients.
 
 pub(crate) mod client;
+pub(crate) mod frames;
 pub(crate) mod gate;
 pub(crate) mod http2;
 pub(crate) mod issuer;
