@@ -238,7 +238,7 @@ async fn forward(
     upstream: &Rc<Upstream>,
     route: &Route,
     permit: &Permit,
-    upload: &Rc<Upload>,
+    upload: &Upload,
     outgoing: UpstreamRequest,
 ) -> Result<Answer, Refusal> {
     let is_upgrade = outgoing.is_upgrade();

@@ -13,8 +13,7 @@ use hyper::body::Incoming;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use super::connect::Upstream;
-use super::link::Link;
+use super::connect::{Link, Upstream};
 use crate::clock;
 use crate::refusal::Reason;
 use crate::telemetry::handles::UpstreamFault;
@@ -211,29 +210,24 @@ fn without_forgeable_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
 /// The body of an upstream's answer. Read to its end, it gives its connection back.
 #[derive(Debug)]
 pub struct ResponseBody {
-    /// Nothing once it was read to its end.
-    body: Option<Incoming>,
+    body: Incoming,
     lease: Option<(Link, Rc<Upstream>)>,
 }
 
 impl ResponseBody {
     pub(super) fn new(body: Incoming, link: Link, upstream: Rc<Upstream>) -> Self {
-        if body.is_end_stream() {
-            upstream.keep(link);
-            return Self {
-                body: Some(body),
-                lease: None,
-            };
-        }
-        Self {
-            body: Some(body),
+        let mut body = Self {
+            body,
             lease: Some((link, upstream)),
+        };
+        if body.body.is_end_stream() {
+            body.give_back();
         }
+        body
     }
 
     fn give_back(&mut self) {
         if let Some((link, upstream)) = self.lease.take() {
-            link.end(self.body.take());
             upstream.keep(link);
         }
     }
@@ -247,19 +241,7 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Self {
-            body: Some(body),
-            lease,
-        } = &mut *self
-        else {
-            return Poll::Ready(None);
-        };
-        let polled = match lease {
-            Some((link, _)) => {
-                link.poll(context, |context| Pin::new(&mut *body).poll_frame(context))
-            }
-            None => Pin::new(&mut *body).poll_frame(context),
-        };
+        let polled = Pin::new(&mut self.body).poll_frame(context);
         match &polled {
             Poll::Ready(Some(Err(_))) => {
                 if let Some((_, upstream)) = self.lease.take() {
@@ -267,19 +249,17 @@ impl Body for ResponseBody {
                 }
             }
             Poll::Ready(None) => self.give_back(),
-            Poll::Ready(Some(Ok(_))) if body.is_end_stream() => self.give_back(),
+            Poll::Ready(Some(Ok(_))) if self.body.is_end_stream() => self.give_back(),
             _ => {}
         }
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        self.body.size_hint()
     }
 }

@@ -1,24 +1,34 @@
 //! How is a connection to an upstream made, kept and used again? Each worker has its own.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
 use std::time::Instant;
 
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsConnector;
 
-use super::link::Link;
+use super::body::RequestBody;
 use super::{Endpoint, UpstreamSpec};
 use crate::clock;
 use crate::refusal::{Reason, Refusal};
-use crate::stream::Stream;
+use crate::stream::{BUFFER, Stream};
 use crate::telemetry::handles::{UpstreamFault, UpstreamMetrics};
+
+/// A connection on which one request may be sent.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(super) sender: SendRequest<RequestBody>,
+    /// Goes off when the upstream has to have answered, or before: it stays set from one exchange
+    /// to the next, so that an exchange has no timer to make.
+    pub(super) alarm: Pin<Box<Sleep>>,
+}
 
 /// One worker's connections to one upstream.
 #[derive(Debug)]
@@ -27,9 +37,6 @@ pub struct Upstream {
     label: Rc<str>,
     pub(crate) metrics: UpstreamMetrics,
     idle: RefCell<Vec<Idle>>,
-    /// Wakes the task that drops what the upstream closes; there is none before the first
-    /// connection.
-    watcher: RefCell<Waker>,
     next: Cell<usize>,
 }
 
@@ -63,7 +70,6 @@ impl Upstream {
             spec,
             metrics,
             idle: RefCell::default(),
-            watcher: RefCell::new(Waker::noop().clone()),
             next: Cell::new(0),
         })
     }
@@ -107,9 +113,9 @@ impl Upstream {
     }
 
     /// Keeps a connection whose answer was read to its end.
-    pub(crate) fn keep(&self, mut link: Link) {
+    pub(crate) fn keep(&self, link: Link) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < self.spec.max_idle && link.is_free(&self.watcher.borrow()) {
+        if idle.len() < self.spec.max_idle && !link.sender.is_closed() {
             idle.push(Idle {
                 link,
                 since: clock::recently(),
@@ -125,28 +131,8 @@ impl Upstream {
         });
     }
 
-    /// Drops kept connections as soon as the upstream closes them.
-    fn watch(self: &Rc<Self>) {
-        let is_watched = !self.watcher.borrow().will_wake(Waker::noop());
-        if is_watched {
-            return;
-        }
-        let upstream = Rc::downgrade(self);
-        spawn_local(poll_fn(move |context| {
-            let Some(upstream) = upstream.upgrade() else {
-                return Poll::Ready(());
-            };
-            let waker = context.waker();
-            upstream.watcher.borrow_mut().clone_from(waker);
-            let mut idle = upstream.idle.borrow_mut();
-            idle.retain_mut(|idle| !idle.link.is_gone(waker));
-            Poll::Pending
-        }));
-    }
-
     /// A new connection to the next endpoint that can be reached.
-    pub(crate) async fn connect(self: &Rc<Self>) -> Result<Link, Refusal> {
-        self.watch();
+    pub(crate) async fn connect(&self) -> Result<Link, Refusal> {
         let count = self.spec.endpoints.len();
         let start = self.next.get();
         self.next.set(start.wrapping_add(1));
@@ -192,15 +178,17 @@ impl Upstream {
             }
             _ => Stream::Plain(tcp),
         };
-        let link = Link::open(stream, self.spec.response_timeout).await;
-        link.map_err(|source| ConnectError::Http { url: url(), source })
-    }
-}
-
-impl Drop for Upstream {
-    fn drop(&mut self) {
-        // So that its task ends, too.
-        self.watcher.get_mut().wake_by_ref();
+        let (sender, connection) = Builder::new()
+            .max_buf_size(BUFFER)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|source| ConnectError::Http { url: url(), source })?;
+        spawn_local(async move {
+            // Its errors reach whoever waits for the answer.
+            let _ = connection.with_upgrades().await;
+        });
+        let alarm = Box::pin(sleep(self.spec.response_timeout));
+        Ok(Link { sender, alarm })
     }
 }
 

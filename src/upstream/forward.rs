@@ -6,13 +6,12 @@ use std::rc::Rc;
 use std::task::{Poll, ready};
 use std::time::Instant;
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::time::Instant as Deadline;
 
 use super::body::{Flow, RequestBody, ResponseBody, Upload};
-use super::connect::Upstream;
-use super::link::Link;
+use super::connect::{Link, Upstream};
 use crate::refusal::{Reason, Refusal};
 use crate::telemetry::handles::UpstreamFault;
 
@@ -37,7 +36,7 @@ impl Upstream {
     pub async fn send(
         self: &Rc<Self>,
         mut request: Request<RequestBody>,
-        upload: &Rc<Upload>,
+        upload: &Upload,
         now: Instant,
     ) -> Result<Response<ResponseBody>, Refusal> {
         loop {
@@ -49,10 +48,6 @@ impl Upstream {
             };
             match self.exchange(&mut link, request, upload).await {
                 Ok(response) => {
-                    let is_uploading = Rc::strong_count(upload) > 1;
-                    if is_uploading || response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                        link.go_alone();
-                    }
                     let upstream = Rc::clone(self);
                     return Ok(response.map(|body| ResponseBody::new(body, link, upstream)));
                 }
@@ -72,11 +67,10 @@ impl Upstream {
         request: Request<RequestBody>,
         upload: &Upload,
     ) -> Result<Response<Incoming>, Failure> {
-        let mut answer = pin!(link.send(request));
+        let mut answer = pin!(link.sender.try_send_request(request));
         let limit = self.spec.response_timeout;
         poll_fn(|context| {
-            let polled = link.poll(context, |context| answer.as_mut().poll(context));
-            if let Poll::Ready(outcome) = polled {
+            if let Poll::Ready(outcome) = answer.as_mut().poll(context) {
                 return Poll::Ready(outcome.map_err(|mut error| match error.take_message() {
                     Some(unsent) => Failure::Unsent(Box::new(unsent), error.into_error()),
                     None => Failure::Broken(error.into_error()),

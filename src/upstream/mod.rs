@@ -5,7 +5,6 @@ pub mod connect;
 pub mod credential;
 pub mod forward;
 mod found;
-mod link;
 pub mod respond;
 pub mod translate;
 pub mod tunnel;
