@@ -96,6 +96,7 @@ impl Snapshot {
         };
         let routes = route::build(&config.routes, &around, problems);
         config.throttle.check(problems);
+        config.limits.check(problems);
         if !(0.0..=1.0).contains(&config.log.access_sample) {
             problems.add("log.access_sample", "must be between 0 and 1");
         }

@@ -23,6 +23,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::config::problem::Problems;
 use crate::config::value::{Size, Span};
 use crate::gate::Gate;
 use crate::snapshot::Shared;
@@ -125,6 +126,28 @@ impl Default for LimitsConfig {
             http2_streams: 128,
             http2_resets: 500,
             http2_control_frames: 2000,
+        }
+    }
+}
+
+impl LimitsConfig {
+    /// Notes every bound that would keep everybody out.
+    pub fn check(&self, problems: &mut Problems) {
+        let is_zero = [
+            ("connections", self.connections == 0),
+            ("connections_per_address", self.connections_per_address == 0),
+            ("handshake_timeout", self.handshake_timeout.0.is_zero()),
+            ("header_timeout", self.header_timeout.0.is_zero()),
+            ("header_count", self.header_count == 0),
+            ("login_timeout", self.login_timeout.0.is_zero()),
+            ("hashing_threads", self.hashing_threads == 0),
+            ("http2_streams", self.http2_streams == 0),
+        ];
+        for (key, _) in is_zero.into_iter().filter(|(_, is_zero)| *is_zero) {
+            problems.add(
+                format_args!("limits.{key}"),
+                "must be more than nothing: with none, nobody could be served",
+            );
         }
     }
 }

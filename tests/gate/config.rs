@@ -142,6 +142,8 @@ the same login twice      | { dialect: memphis } | { dialect: memphis }, { diale
 a login's life            | dialect: memphis    | dialect: memphis, access_ttl: 48h         | login[0].access_ttl
 looks without a pause     | interval: 0s        | interval: 10ms                            | reload.interval | 100ms
 a share over one          | workers: 2          | log: { access_sample: 2.0 }               | log.access_sample
+no time for a head        | workers: 2          | limits: { header_timeout: 0s }            | limits.header_timeout | nobody
+no connection             | workers: 2          | limits: { connections: 0 }                | limits.connections | nobody
 a name that Basic splits  | users.yaml          | users-colon.yaml                          | identity[0].users_file | `:`
 an endpoint's password    | http://127.0.0.1:9  | http://u:hunter2@127.0.0.1:9              | upstreams.app.endpoints[0]
 "#;
