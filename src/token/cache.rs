@@ -32,6 +32,9 @@ use crate::config::value::Size;
 /// How often what is dead is swept out.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
+/// A sweep locks one shard after the other: of a million tokens, 4,000 at a time.
+const SHARDS: usize = 256;
+
 /// The bounds of the cache of verified tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -99,7 +102,7 @@ impl TokenCache {
     /// If the system's random generator fails.
     pub fn new(config: &CacheConfig) -> Result<Self, aws_lc_rs::error::Unspecified> {
         Ok(Self {
-            map: DashMap::default(),
+            map: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), SHARDS),
             arrivals: Mutex::default(),
             hash: KeyedHash::random()?,
             max_entries: config.entries,
