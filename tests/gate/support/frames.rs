@@ -51,21 +51,17 @@ impl Frames {
 
     /// Sends a frame; a gate that has left already is no failure.
     pub(crate) fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let mut frame = length[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
-        let _ = self.0.write_all(&frame);
+        self.send_together(&[frame(kind, flags, stream, payload)]);
+    }
+
+    /// Sends frames with one write, so that the gate reads them at once.
+    pub(crate) fn send_together(&mut self, frames: &[Vec<u8>]) {
+        let _ = self.0.write_all(&frames.concat());
     }
 
     /// Sends a whole head of fields, as they are.
     pub(crate) fn request(&mut self, stream: u32, flags: u8, fields: &[(&str, &str)]) {
-        let block: Vec<u8> = fields
-            .iter()
-            .flat_map(|(name, value)| literal(name, value))
-            .collect();
-        self.send(HEADERS, END_HEADERS | flags, stream, &block);
+        self.send_together(&[head(stream, flags, fields)]);
     }
 
     /// The next frame; nothing once the connection has ended.
@@ -97,6 +93,25 @@ impl Frames {
             }
         }
     }
+}
+
+/// The bytes of a frame.
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// The bytes of a whole head of fields, as they are.
+pub(crate) fn head(stream: u32, flags: u8, fields: &[(&str, &str)]) -> Vec<u8> {
+    let block: Vec<u8> = fields
+        .iter()
+        .flat_map(|(name, value)| literal(name, value))
+        .collect();
+    frame(HEADERS, END_HEADERS | flags, stream, &block)
 }
 
 /// A field as HPACK's literal that is never indexed, without Huffman coding (RFC 7541 section

@@ -42,11 +42,17 @@ impl Recorder {
     }
 }
 
-/// A head alone, or one with a body in chunks that has come to its end.
+/// A head and its body, by length or in chunks that have come to their end.
 fn is_whole(request: &[u8]) -> bool {
     let text = String::from_utf8_lossy(request).to_lowercase();
-    match text.contains("transfer-encoding") {
-        true => text.contains("\r\n0\r\n") && text.ends_with("\r\n\r\n"),
-        false => text.ends_with("\r\n\r\n"),
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
+    if head.contains("transfer-encoding") {
+        return text.contains("\r\n0\r\n") && text.ends_with("\r\n\r\n");
     }
+    let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+    let length = fields.find(|(name, _)| *name == "content-length");
+    let length = length.map_or(0, |(_, value)| value.trim().parse().unwrap());
+    body.len() >= length
 }
