@@ -43,6 +43,7 @@ mod admit;
 mod answer;
 mod authority;
 pub mod body;
+pub mod inspected;
 pub mod patient;
 mod rules;
 pub mod snapshot;

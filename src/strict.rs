@@ -10,95 +10,15 @@
 //! and is no longer than hyper's own limit of a head, or than 256 bytes in a body.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 
 use memchr::memchr;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A client's HTTP/1 connection as it is read strictly; writes pass untouched.
-#[derive(Debug)]
-pub struct Strict<S> {
-    stream: S,
-    framing: Framing,
-    is_spoiled: bool,
-}
+use crate::inspected::Inspect;
 
-impl<S> Strict<S> {
-    /// Begins with a request.
-    #[must_use]
-    pub fn new(stream: S) -> Self {
-        Self {
-            stream,
-            framing: Framing::default(),
-            is_spoiled: false,
-        }
-    }
-
-    /// The stream itself, once it speaks something other than HTTP.
-    #[must_use]
-    pub fn into_inner(self) -> S {
-        self.stream
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.is_spoiled {
-            return Poll::Ready(Ok(()));
-        }
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        let fresh = buffer.filled_mut().get_mut(before..).unwrap_or_default();
-        if let Err(InDoubt { at }) = this.framing.follow(fresh) {
-            this.is_spoiled = true;
-            if let Some(byte) = fresh.get_mut(at) {
-                *byte = 0;
-                buffer.set_filled(before + at + 1);
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, buffers)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-}
-
-/// Where in a connection's bytes one is.
+/// Reads a client's HTTP/1 connection strictly, from the first byte of a request on: where in its
+/// bytes one is.
 #[derive(Debug, Default)]
-struct Framing {
+pub struct Framing {
     place: Place,
     /// How many bytes of a body come before the next line.
     skip: u64,
@@ -121,6 +41,18 @@ enum Place {
 #[derive(Debug, PartialEq, Eq)]
 struct InDoubt {
     at: usize,
+}
+
+impl Inspect for Framing {
+    fn inspect(&mut self, fresh: &mut [u8]) -> io::Result<Option<usize>> {
+        let Err(InDoubt { at }) = self.follow(fresh) else {
+            return Ok(None);
+        };
+        if let Some(byte) = fresh.get_mut(at) {
+            *byte = 0;
+        }
+        Ok(Some(at + 1))
+    }
 }
 
 impl Framing {

@@ -23,9 +23,10 @@ use super::peer::{Entrance, Peer};
 use super::shed::Cut;
 use super::tls::Tls;
 use crate::gate::Gate;
+use crate::inspected::Inspected;
 use crate::patient::{Patient, Stall};
 use crate::stream::{BUFFER, Stream};
-use crate::strict::Strict;
+use crate::strict::Framing;
 
 /// Serves a connection until it ends or is drained.
 pub(super) async fn serve(
@@ -124,21 +125,26 @@ async fn serve_http1(
     }
     let stall = Stall::default();
     let stream = Patient::new(stream, limits.send_timeout.0, stall.clone());
+    let stream = Inspected::new(stream, Framing::default());
     let connection = builder
-        .serve_connection(TokioIo::new(Strict::new(stream)), service)
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
+    let served = async {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended,
+            () = drain_time(&drain, &guard) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    };
     let ended = tokio::select! {
         biased;
-        ended = connection.as_mut() => ended,
-        () = idle(&guard, limits.header_timeout.0) => return cut_for(&gate, &peer, Cut::HeaderTimeout),
-        () = drain_time(&drain, &guard) => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                biased;
-                ended = connection => ended,
-                () = idle(&guard, limits.header_timeout.0) => return cut_for(&gate, &peer, Cut::HeaderTimeout),
-            }
+        ended = served => ended,
+        () = idle(&guard, limits.header_timeout.0) => {
+            return cut_for(&gate, &peer, Cut::HeaderTimeout);
         }
     };
     let cut = stall.has_come().then_some(Cut::SendTimeout);
@@ -158,7 +164,8 @@ async fn serve_http2(
     let (stall, excess) = (Stall::default(), Excess::default());
     let stream = Patient::new(stream, limits.send_timeout.0, stall.clone());
     let (resets, others) = (limits.http2_resets, limits.http2_control_frames);
-    let stream = Frames::new(stream, resets, others, Rc::clone(&excess));
+    let frames = Frames::new(resets, others, Rc::clone(&excess));
+    let stream = Inspected::new(stream, frames);
     let connection = http2::Builder::new(Local)
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams)

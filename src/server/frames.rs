@@ -6,45 +6,14 @@
 
 use std::cell::Cell;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
 use crate::clock;
-
-/// A client's HTTP/2 connection whose frames are counted as they are read.
-#[derive(Debug)]
-pub(super) struct Frames<S> {
-    stream: S,
-    counted: Counted,
-    excess: Excess,
-}
+use crate::inspected::Inspect;
 
 /// Tells whoever asks later of what there were too many: h2 hands no error on.
 pub(super) type Excess = Rc<Cell<Option<TooMany>>>;
-
-impl<S> Frames<S> {
-    /// Fails, and tells `excess`, beyond so many resets, or other frames that carry nothing, within
-    /// [`WINDOW`].
-    pub(super) fn new(stream: S, most_resets: u32, most_others: u32, excess: Excess) -> Self {
-        let counted = Counted {
-            most: [most_resets, most_others],
-            seen: [0; 2],
-            since: clock::now(),
-            skip: PREFACE,
-            head: [0; HEAD],
-            known: 0,
-        };
-        Self {
-            stream,
-            counted,
-            excess,
-        }
-    }
-}
 
 /// The time within which frames are counted.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -56,8 +25,9 @@ pub(super) enum TooMany {
     ControlFrames,
 }
 
+/// Counts the frames of a client's HTTP/2 connection as they are read.
 #[derive(Debug)]
-struct Counted {
+pub(super) struct Frames {
     /// For resets, and for others.
     most: [u32; 2],
     seen: [u32; 2],
@@ -67,13 +37,28 @@ struct Counted {
     /// As much of a head as is known.
     head: [u8; HEAD],
     known: usize,
+    excess: Excess,
 }
 
 const HEAD: usize = 9;
 /// The client's preface, which is no frame (RFC 9113 section 3.4).
 const PREFACE: usize = 24;
 
-impl Counted {
+impl Frames {
+    /// Fails, and tells `excess`, beyond so many resets, or other frames that carry nothing, within
+    /// [`WINDOW`].
+    pub(super) fn new(most_resets: u32, most_others: u32, excess: Excess) -> Self {
+        Self {
+            most: [most_resets, most_others],
+            seen: [0; 2],
+            since: clock::now(),
+            skip: PREFACE,
+            head: [0; HEAD],
+            known: 0,
+            excess,
+        }
+    }
+
     fn follow(&mut self, mut bytes: &[u8]) -> Result<(), TooMany> {
         while !bytes.is_empty() {
             if self.skip > 0 {
@@ -129,56 +114,18 @@ const PING: u8 = 6;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 
-impl<S: AsyncRead + Unpin> AsyncRead for Frames<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        let fresh = buffer.filled().get(before..).unwrap_or_default();
-        Poll::Ready(this.counted.follow(fresh).map_err(|excess| {
-            this.excess.set(Some(excess));
+impl Inspect for Frames {
+    fn inspect(&mut self, fresh: &mut [u8]) -> io::Result<Option<usize>> {
+        self.follow(fresh).map(|()| None).map_err(|excess| {
+            self.excess.set(Some(excess));
             io::ErrorKind::InvalidData.into()
-        }))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Frames<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, buffers)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Counted, Excess, Frames, PREFACE, TooMany};
+    use super::{Excess, Frames, PREFACE, TooMany};
 
     fn frame(kind: u8, flags: u8, length: u8) -> Vec<u8> {
         let mut bytes = vec![0, 0, length, kind, flags, 0, 0, 0, 1];
@@ -187,7 +134,7 @@ mod tests {
     }
 
     fn judge(frames: &[Vec<u8>], size: usize) -> Result<(), TooMany> {
-        let mut counted: Counted = Frames::new((), 2, 3, Excess::default()).counted;
+        let mut counted = Frames::new(2, 3, Excess::default());
         let stream = [vec![b'P'; PREFACE], frames.concat()].concat();
         stream
             .chunks(size)

@@ -11,9 +11,10 @@ use tokio::io::{AsyncWriteExt as _, copy, split};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+use crate::inspected::Inspected;
 use crate::patient::Patient;
 use crate::stream::Stream;
-use crate::strict::Strict;
+use crate::strict::Framing;
 
 /// How a tunnel ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +96,9 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The client's end, unless it spoke before it was allowed to: such bytes were never judged.
 fn without_early_bytes(upgraded: Upgraded) -> Option<Downstream> {
-    let parts = upgraded.downcast::<TokioIo<Strict<Downstream>>>().ok()?;
+    let parts = upgraded
+        .downcast::<TokioIo<Inspected<Downstream, Framing>>>()
+        .ok()?;
     let stream = parts.io.into_inner();
     parts.read_buf.is_empty().then(|| stream.into_inner())
 }

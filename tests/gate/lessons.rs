@@ -15,10 +15,8 @@ const ROUTES: &str = "
 
 fn start(trusted: &str) -> (Upstream, Gate) {
     let upstream = Upstream::start();
-    let listener =
-        format!("listeners: [ {{ address: \"127.0.0.1:0\", trusted_proxies: [ {trusted} ] }} ]");
     let gate = Builder::standard(upstream.address, ROUTES)
-        .line("listeners:", &listener)
+        .trusting(trusted)
         .start();
     (upstream, gate)
 }

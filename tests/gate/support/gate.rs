@@ -130,6 +130,14 @@ routes:
             .file(&format!("{stem}.key"), key)
     }
 
+    /// One listener, which believes these proxies.
+    pub(crate) fn trusting(self, proxies: &str) -> Self {
+        let listener = format!(
+            "listeners: [ {{ address: \"127.0.0.1:0\", trusted_proxies: [ {proxies} ] }} ]"
+        );
+        self.line("listeners:", &listener)
+    }
+
     /// With the config's lines that start with `start` replaced by `line`.
     pub(crate) fn line(mut self, start: &str, line: &str) -> Self {
         let replace = |held| {
