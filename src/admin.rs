@@ -242,6 +242,15 @@ impl Admin {
 
     fn scrape(&self) -> Response<Full<Bytes>> {
         self.metrics.set_cache_entries(self.shared.cache.entries());
+        for upstream in &self.shared.current().upstreams {
+            let census = upstream.cluster.census(clock::now());
+            let states = [
+                ("up", census.up),
+                ("down", census.down),
+                ("ejected", census.ejected),
+            ];
+            self.metrics.upstream_endpoints(&upstream.name, states);
+        }
         let health = &self.shared.health;
         let is_in_step = health.phase() == Phase::InStep;
         let staleness = health.staleness(clock::unix_now());

@@ -130,7 +130,11 @@ impl Body for GateBody {
         };
         match polled {
             Poll::Ready(Some(Err(error))) => {
-                return self.break_off(Reason::UpstreamBroken, error.into(), context);
+                let reason = match error {
+                    BodyError::Silent => Reason::UpstreamTimeout,
+                    _ => Reason::UpstreamBroken,
+                };
+                return self.break_off(reason, error, context);
             }
             Poll::Ready(Some(Ok(_))) => {
                 if let Some(kept) = &self.kept {
@@ -140,7 +144,7 @@ impl Body for GateBody {
             }
             _ => {}
         }
-        polled.map_err(BodyError::from)
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -53,7 +53,7 @@ impl Gate {
     /// A gate over what all workers share.
     #[must_use]
     pub fn new(shared: Arc<Shared>, metrics: Metrics) -> Rc<Self> {
-        let rules = Rules::new(shared.current(), &metrics);
+        let rules = Rules::new(shared.current(), &metrics, None);
         let cache_metrics = metrics.cache();
         Rc::new(Self {
             front: RefCell::new(Front::new(Arc::clone(&shared.cache))),
@@ -227,7 +227,8 @@ impl Gate {
     fn rules(&self) -> Rc<Rules> {
         let mut rules = self.rules.borrow_mut();
         if rules.snapshot.generation() != self.shared.generation() {
-            *rules = Rc::new(Rules::new(self.shared.current(), &self.metrics));
+            let next = Rules::new(self.shared.current(), &self.metrics, Some(&rules));
+            *rules = Rc::new(next);
         }
         Rc::clone(&rules)
     }
@@ -238,14 +239,16 @@ async fn forward(
     upstream: &Rc<Upstream>,
     route: &Route,
     permit: &Permit,
-    upload: &Upload,
+    upload: &Rc<Upload>,
     outgoing: UpstreamRequest,
 ) -> Result<Answer, Refusal> {
     let is_upgrade = outgoing.is_upgrade();
     let mut request = outgoing.into_inner();
     let downstream = is_upgrade.then(|| hyper::upgrade::on(&mut request));
     let sent = clock::now();
-    let outcome = upstream.send(request, upload, sent).await;
+    let outcome = upstream
+        .send(request, upload, sent, route.retry.as_ref())
+        .await;
     let answered = clock::now();
     let waited = answered.saturating_duration_since(sent);
     walk.exchange.waited(waited, answered);

@@ -44,6 +44,7 @@ mod answer;
 mod authority;
 pub mod body;
 pub mod inspected;
+mod local;
 pub mod patient;
 mod rules;
 pub mod snapshot;

@@ -115,6 +115,8 @@ pub enum Reason {
     UpstreamRefusedCredential,
     /// No endpoint of the upstream could be reached.
     UpstreamUnreachable,
+    /// All endpoints of the upstream are down, or more requests wait for it than may.
+    UpstreamUnavailable,
     /// The upstream closed or broke the connection before it answered.
     UpstreamBroken,
     /// The upstream did not answer in time.
@@ -161,9 +163,10 @@ impl Reason {
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::KeysUnavailable | Self::Overloaded | Self::StoreUnavailable => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::KeysUnavailable
+            | Self::Overloaded
+            | Self::StoreUnavailable
+            | Self::UpstreamUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::UpstreamRefusedCredential | Self::UpstreamUnreachable | Self::UpstreamBroken => {
                 StatusCode::BAD_GATEWAY
@@ -218,6 +221,7 @@ impl Reason {
             Self::Internal => "internal",
             Self::UpstreamRefusedCredential => "upstream_refused_credential",
             Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::UpstreamUnavailable => "upstream_unavailable",
             Self::UpstreamBroken => "upstream_broken",
             Self::UpstreamTimeout => "upstream_timeout",
         }
@@ -232,6 +236,7 @@ impl Reason {
             }
             Self::UpstreamRefusedCredential
             | Self::UpstreamUnreachable
+            | Self::UpstreamUnavailable
             | Self::UpstreamBroken
             | Self::UpstreamTimeout => Side::Upstream,
             _ => Side::Downstream,
@@ -282,6 +287,7 @@ impl Reason {
             Self::Internal => "The gate failed.",
             Self::UpstreamRefusedCredential => "The service refused the gate's credentials.",
             Self::UpstreamUnreachable => "The service cannot be reached.",
+            Self::UpstreamUnavailable => "The service is busy or down; try again shortly.",
             Self::UpstreamBroken => "The service broke off before it answered.",
             Self::UpstreamTimeout => "The service did not answer in time.",
         }

@@ -9,6 +9,7 @@ use crate::route::Route;
 use crate::snapshot::Snapshot;
 use crate::telemetry::handles::RouteMetrics;
 use crate::telemetry::metrics::Metrics;
+use crate::upstream::UpstreamSpec;
 use crate::upstream::connect::Upstream;
 
 /// Under which name an exchange is counted.
@@ -31,13 +32,21 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    pub(crate) fn new(snapshot: Arc<Snapshot>, metrics: &Metrics) -> Self {
+    /// Connections to upstreams that are the same as before go on.
+    pub(crate) fn new(snapshot: Arc<Snapshot>, metrics: &Metrics, before: Option<&Self>) -> Self {
         let label = |name: &str| Label {
             metrics: Rc::new(metrics.route(name)),
             name: name.into(),
         };
         let specs = &snapshot.upstreams;
-        let upstream = |spec| Upstream::new(Arc::clone(spec), metrics.upstream(&spec.name));
+        let known = before.map(|before| before.upstreams.as_slice());
+        let upstream = |spec: &Arc<UpstreamSpec>| {
+            let mut known = known.unwrap_or_default().iter();
+            match known.find(|known| Arc::ptr_eq(&known.spec, spec)) {
+                Some(known) => Rc::clone(known),
+                None => Upstream::new(Arc::clone(spec), metrics.upstream(&spec.name)),
+            }
+        };
         Self {
             upstreams: specs.iter().map(upstream).collect(),
             routes: snapshot

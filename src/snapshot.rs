@@ -58,10 +58,10 @@ impl Snapshot {
     #[must_use]
     pub fn build(config: &Config, files: &Files, problems: &mut Problems) -> Option<Self> {
         let tokens = config.tokens.build(files, problems);
-        let upstreams = config
-            .upstreams
-            .iter()
-            .filter_map(|(name, upstream)| upstream.build(name, files, problems).map(Arc::new));
+        let around = (config.worker_count(), &config.dns);
+        let upstreams = config.upstreams.iter().filter_map(|(name, upstream)| {
+            upstream.build(name, around, files, problems).map(Arc::new)
+        });
         let upstreams: Vec<_> = upstreams.collect();
         let can_seal = config.tokens.seal_key_file.is_some();
         let providers = Providers::build(
@@ -284,10 +284,16 @@ impl Shared {
     }
 
     /// Puts a new snapshot in force. Requests under way go on with theirs. What is known of
-    /// external issuers' keys goes over into it.
+    /// external issuers' keys and of unchanged upstreams goes over into it.
     pub fn swap(&self, mut snapshot: Snapshot) {
-        let issuers = &mut snapshot.tokens.issuers;
-        issuers.adopt(&self.current().tokens.issuers);
+        let current = self.current();
+        snapshot.tokens.issuers.adopt(&current.tokens.issuers);
+        for upstream in &mut snapshot.upstreams {
+            let mut known = current.upstreams.iter();
+            if let Some(known) = known.find(|known| known.is_same(upstream)) {
+                *upstream = Arc::clone(known);
+            }
+        }
         let next = self.generation().wrapping_add(1);
         snapshot.generation = next;
         self.current.store(Arc::new(snapshot));

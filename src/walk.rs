@@ -108,13 +108,14 @@ impl Walk {
         shared: &Arc<Shared>,
     ) -> Response<GateBody> {
         let upstream = hyper::upgrade::on(&mut response);
-        let mut response = response.map(|_| GateBody::own(Bytes::new()));
+        let (head, place) = response.into_parts();
+        let mut response = Response::from_parts(head, GateBody::own(Bytes::new()));
         self.finish_headers(response.headers_mut());
         self.exchange.answered(response.status());
         let mut exchange = self.exchange;
         let shared = Arc::clone(shared);
         spawn_local(async move {
-            let _open = (exchange.tunnelled(), kept);
+            let _open = (exchange.tunnelled(), kept, place);
             let lifetime = principal.as_ref().map(|principal| principal.time_left());
             let revoked = revocation::watch(Arc::clone(&shared.revocations), principal);
             let end = tunnel::join(downstream, upstream, lifetime, revoked).await;

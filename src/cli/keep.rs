@@ -1,4 +1,5 @@
-//! Who fetches external issuers' keys, and when? One task for each issuer, on the main thread.
+//! Who fetches external issuers' keys and asks how upstreams do, and when? One task for each, on
+//! the main thread.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +11,48 @@ use tokio::time::{sleep, timeout};
 use crate::admin::Admin;
 use crate::token::issuer::fetch::FetchError;
 use crate::token::issuer::source::{Fetched, KeySource};
+use crate::upstream::UpstreamSpec;
+use crate::upstream::watch::{first_answers, watch};
 
-/// The tasks that keep external issuers' keys fresh.
+/// The tasks that keep external issuers' keys, and what is known of upstreams, fresh.
 #[derive(Debug)]
 pub(super) struct Keepers {
     admin: Arc<Admin>,
-    running: Vec<(Arc<KeySource>, JoinHandle<()>)>,
+    running: Vec<(Kept, JoinHandle<()>)>,
+}
+
+/// What is kept fresh.
+#[derive(Clone, Debug)]
+enum Kept {
+    Keys(Arc<KeySource>),
+    Upstream(Arc<UpstreamSpec>),
+}
+
+impl Kept {
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Keys(one), Self::Keys(other)) => Arc::ptr_eq(one, other),
+            (Self::Upstream(one), Self::Upstream(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+
+    async fn keep(self, admin: Arc<Admin>) {
+        match self {
+            Self::Keys(source) => keep(source, admin).await,
+            Self::Upstream(spec) => watch(&spec, &admin.metrics).await,
+        }
+    }
+
+    async fn first_attempt(&self) {
+        match self {
+            Self::Keys(source) => {
+                let mut attempts = source.attempts();
+                let _ = timeout(source.timeout(), attempts.wait_for(|count| *count > 0)).await;
+            }
+            Self::Upstream(spec) => first_answers(spec).await,
+        }
+    }
 }
 
 impl Keepers {
@@ -26,36 +63,30 @@ impl Keepers {
         }
     }
 
-    /// Keeps the keys of the issuers in force, and no others. Those of new ones are fetched at
-    /// once.
+    /// Keeps what the rules in force need, and nothing else. What is new is asked for at once.
     pub(super) fn follow(&mut self) {
         let snapshot = self.admin.shared.current();
-        let wanted: Vec<_> = snapshot.tokens.issuers.sources().cloned().collect();
-        self.running.retain(|(source, task)| {
-            let is_wanted = wanted.iter().any(|wanted| Arc::ptr_eq(wanted, source));
+        let keys = snapshot.tokens.issuers.sources().cloned().map(Kept::Keys);
+        let upstreams = snapshot.upstreams.iter().cloned().map(Kept::Upstream);
+        let wanted: Vec<_> = keys.chain(upstreams).collect();
+        self.running.retain(|(kept, task)| {
+            let is_wanted = wanted.iter().any(|wanted| wanted.is(kept));
             if !is_wanted {
                 task.abort();
             }
             is_wanted
         });
-        for source in wanted {
-            let is_kept = |(kept, _): &(_, _)| Arc::ptr_eq(kept, &source);
-            if !self.running.iter().any(is_kept) {
-                let task = tokio::spawn(keep(Arc::clone(&source), Arc::clone(&self.admin)));
-                self.running.push((source, task));
+        for wanted in wanted {
+            if !self.running.iter().any(|(kept, _)| kept.is(&wanted)) {
+                let task = tokio::spawn(wanted.clone().keep(Arc::clone(&self.admin)));
+                self.running.push((wanted, task));
             }
         }
     }
 
     /// Waits until each was tried once.
     pub(super) async fn first_attempts(&self) {
-        let attempts = self.running.iter().map(|(source, _)| {
-            let mut attempts = source.attempts();
-            async move {
-                let _ = timeout(source.timeout(), attempts.wait_for(|count| *count > 0)).await;
-            }
-        });
-        join_all(attempts).await;
+        join_all(self.running.iter().map(|(kept, _)| kept.first_attempt())).await;
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
-use std::thread::{self, available_parallelism};
+use std::thread;
 
 use anyhow::{Context as _, anyhow};
 use tokio::runtime::Builder;
@@ -70,6 +70,7 @@ pub fn prepare(config: Config, files: &Files, file: &Path) -> Result<Prepared, C
         problems.add("workers", "must be at least 1");
     }
     config.reload.check(&mut problems);
+    config.dns.check(&mut problems);
     let admin = config.admin.build(&mut problems);
     let store = config
         .store
@@ -119,7 +120,7 @@ pub fn run(file: &Path) -> anyhow::Result<()> {
         let signals = Signals::catch()?;
         let mut serving = serve(prepared).await?;
         let reloader = Reloader::start(file, started, Arc::clone(&serving.admin))?;
-        serving.load_keys().await;
+        serving.look_ahead().await;
         serving.announce();
         serving.until_signalled(signals, Some(reloader)).await
     });
@@ -224,10 +225,8 @@ pub async fn serve(prepared: Prepared) -> anyhow::Result<Serving> {
     }
     let registries = Registries::default();
     registries.add(&metrics);
-    let count = config
-        .workers
-        .or_else(|| available_parallelism().ok().map(usize::from));
-    let workers = Workers::start(count.unwrap_or(1), &listeners, &shared, &registries, &drain)?;
+    let count = config.worker_count();
+    let workers = Workers::start(count, &listeners, &shared, &registries, &drain)?;
     let is_loopback = admin.ip().is_loopback();
     let admin = Arc::new(Admin {
         is_loopback,
@@ -265,8 +264,9 @@ impl Serving {
         self.admin_address
     }
 
-    /// Fetches external issuers' keys ahead, as far as that can be done in time.
-    async fn load_keys(&mut self) {
+    /// Fetches external issuers' keys and upstreams' addresses ahead, as far as that can be done
+    /// in time.
+    async fn look_ahead(&mut self) {
         self.keepers.follow();
         self.keepers.first_attempts().await;
     }

@@ -7,6 +7,7 @@ pub mod secret;
 pub mod value;
 
 use std::collections::BTreeMap;
+use std::thread::available_parallelism;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -21,7 +22,8 @@ use crate::server::{DrainConfig, LimitsConfig, ListenerConfig};
 use crate::store::StoreConfig;
 use crate::telemetry::LogConfig;
 use crate::token::TokensConfig;
-use crate::upstream::UpstreamConfig;
+use crate::upstream::config::UpstreamConfig;
+use crate::upstream::dns::DnsConfig;
 
 /// The whole config of a gate. Unknown keys are errors; relative paths start at the config
 /// file's folder.
@@ -48,6 +50,9 @@ pub struct Config {
     pub store: StoreConfig,
     /// The services behind the gate, by name.
     pub upstreams: BTreeMap<String, UpstreamConfig>,
+    /// Whom to ask for the addresses of upstreams.
+    #[serde(default)]
+    pub dns: DnsConfig,
     /// The login dialects that the gate answers itself. A dialect that is not listed leaves its
     /// paths to the routes.
     #[serde(default)]
@@ -69,4 +74,14 @@ pub struct Config {
     /// How the gate goes down.
     #[serde(default)]
     pub drain: DrainConfig,
+}
+
+impl Config {
+    /// How many workers serve.
+    #[must_use]
+    pub fn worker_count(&self) -> usize {
+        self.workers
+            .or_else(|| available_parallelism().ok().map(usize::from))
+            .unwrap_or(1)
+    }
 }

@@ -26,7 +26,7 @@ use crate::token::issuer::config::OidcConfig;
 use crate::token::revocation::Revocations;
 use crate::token::seal::UpstreamLogin;
 use crate::token::verify::VerifiedToken;
-use crate::upstream::UpstreamConfig;
+use crate::upstream::config::UpstreamConfig;
 use crate::upstream::connect::Upstream;
 use hashing::HashingPool;
 use oidc::Oidc;

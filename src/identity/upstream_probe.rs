@@ -17,8 +17,8 @@ use crate::config::problem::Problems;
 use crate::config::secret::Secret;
 use crate::refusal::{Reason, Refusal};
 use crate::token::seal::UpstreamLogin;
-use crate::upstream::UpstreamConfig;
 use crate::upstream::body::{RequestBody, ResponseBody, Upload};
+use crate::upstream::config::UpstreamConfig;
 use crate::upstream::credential::basic;
 
 /// The upstream itself is asked with the given credentials.
@@ -94,13 +94,13 @@ impl UpstreamProbe {
         let mut request = Request::new(RequestBody(Rc::clone(&upload)));
         *request.method_mut() = Method::GET;
         *request.uri_mut() = self.target.clone();
-        let host = HeaderValue::from_str(&upstream.authority()).map_err(|_| gone())?;
+        let host = HeaderValue::from_str(upstream.authority()).map_err(|_| gone())?;
         request.headers_mut().insert(HOST, host);
         request.headers_mut().insert(
             AUTHORIZATION,
             basic(&login.username, login.password.expose()),
         );
-        let response = upstream.send(request, &upload, now).await?;
+        let response = upstream.send(request, &upload, now, None).await?;
         upstream.metrics.answered(
             response.status(),
             clock::now().saturating_duration_since(now),

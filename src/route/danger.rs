@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::RouteConfig;
 use crate::config::problem::Problems;
-use crate::upstream::UpstreamConfig;
+use crate::upstream::config::UpstreamConfig;
 use crate::upstream::credential::CredentialConfig;
 
 impl RouteConfig {

@@ -19,9 +19,10 @@ use crate::config::problem::{Problems, nearest};
 use crate::config::value::Size;
 use crate::dialect::Dialect;
 use crate::dialect::DialectName;
-use crate::upstream::UpstreamConfig;
+use crate::upstream::config::UpstreamConfig;
 use crate::upstream::credential::{CredentialConfig, UpstreamCredential};
 use crate::upstream::respond::{RefusalSigns, RefusalSignsConfig};
+use crate::upstream::retry::{Retry, RetryConfig};
 use path::{PathForm, PathForms};
 pub use places::{BasicConfig, TokenPlaces, TokenPlacesConfig};
 use policy::{Capture, Demands, Policy, RequireConfig};
@@ -80,6 +81,9 @@ pub struct RouteConfig {
     /// The largest body of a request. Default: any.
     #[serde(default)]
     pub body_size: Option<Size>,
+    /// Which requests may be sent again after they failed. Default: none.
+    #[serde(default)]
+    pub retry: Option<RetryConfig>,
     /// How this upstream says that it refuses the gate's credentials.
     #[serde(default)]
     pub upstream_refusal: RefusalSignsConfig,
@@ -121,6 +125,8 @@ pub struct Route {
     pub basic: Option<Duration>,
     /// Where browsers are sent that have no good credential.
     pub login_page: Option<HeaderValue>,
+    /// Which requests may be sent again.
+    pub retry: Option<Retry>,
     /// How the upstream refuses.
     pub refusal_signs: RefusalSigns,
     /// Set on the way to the upstream.
@@ -225,6 +231,8 @@ impl RouteConfig {
                 "is a user's own, but a public route knows no user",
             );
         }
+        let retry = self.retry.as_ref();
+        let retry = retry.map(|retry| retry.build(&format!("{at}.retry"), problems));
         Some(Route {
             name: self
                 .name
@@ -253,6 +261,7 @@ impl RouteConfig {
             token,
             basic: self.basic.as_ref().map(|basic| basic.remember.0),
             login_page: self.login_page(at, problems),
+            retry,
             refusal_signs: self.upstream_refusal.build(),
             set_headers,
             remove_headers,

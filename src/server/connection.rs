@@ -5,12 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
@@ -24,6 +22,7 @@ use super::shed::Cut;
 use super::tls::Tls;
 use crate::gate::Gate;
 use crate::inspected::Inspected;
+use crate::local::Local;
 use crate::patient::{Patient, Stall};
 use crate::stream::{BUFFER, Stream};
 use crate::strict::Framing;
@@ -248,16 +247,6 @@ const OWN_HOLDERS: usize = 1;
 const FAREWELL: Duration = Duration::from_secs(1);
 const FIRST_REQUEST_TRIES: u32 = 20;
 const FIRST_REQUEST_PAUSE: Duration = Duration::from_millis(25);
-
-/// Runs tasks on the worker's own thread.
-#[derive(Clone, Copy, Debug)]
-struct Local;
-
-impl<F: Future + 'static> Executor<F> for Local {
-    fn execute(&self, task: F) {
-        spawn_local(task);
-    }
-}
 
 fn note(gate: &Gate, peer: &Peer, ended: Result<(), hyper::Error>, cut: Option<Cut>) {
     let error = ended.err();

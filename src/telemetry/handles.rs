@@ -39,6 +39,10 @@ impl Metrics {
             duration: self.upstream_duration.with_label_values(&[name]),
             refusals: self.upstream_refusals.with_label_values(&[name]),
             errors: self.upstream_errors.clone(),
+            connections: self.upstream_connections.with_label_values(&[name]),
+            ejections: self.upstream_ejections.with_label_values(&[name]),
+            retries: ["retried", "denied"]
+                .map(|result| self.upstream_retries.with_label_values(&[name, result])),
         }
     }
 
@@ -56,10 +60,14 @@ impl Metrics {
 /// What went wrong with an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpstreamFault {
+    /// It kept silent within its answer's body.
+    BodyTimeout,
     /// It closed or broke the connection before it answered.
     Broken,
     /// It broke off in the middle of its answer's body.
     BrokenResponse,
+    /// More requests wait for it than may, or one waited too long.
+    Busy,
     /// It could not be reached.
     Connect,
     /// Connecting took too long.
@@ -68,6 +76,10 @@ pub enum UpstreamFault {
     ResponseTimeout,
     /// The TLS handshake with it failed.
     Tls,
+    /// All its addresses fail their health checks.
+    Unhealthy,
+    /// No address of it is known.
+    Unresolved,
 }
 
 impl UpstreamFault {
@@ -75,12 +87,16 @@ impl UpstreamFault {
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
+            Self::BodyTimeout => "body_timeout",
             Self::Broken => "broken",
             Self::BrokenResponse => "broken_response",
+            Self::Busy => "busy",
             Self::Connect => "connect",
             Self::ConnectTimeout => "connect_timeout",
             Self::ResponseTimeout => "response_timeout",
             Self::Tls => "tls",
+            Self::Unhealthy => "unhealthy",
+            Self::Unresolved => "unresolved",
         }
     }
 }
@@ -193,6 +209,9 @@ pub struct UpstreamMetrics {
     duration: Histogram,
     refusals: IntCounter,
     errors: IntCounterVec,
+    connections: IntGauge,
+    ejections: IntCounter,
+    retries: [IntCounter; 2],
 }
 
 impl UpstreamMetrics {
@@ -209,6 +228,23 @@ impl UpstreamMetrics {
     /// The upstream refused the gate's credentials.
     pub fn refused(&self) {
         self.refusals.inc();
+    }
+
+    /// A connection is open until the guard is dropped.
+    #[must_use]
+    pub fn connection(&self) -> Open {
+        Open::new(self.connections.clone())
+    }
+
+    /// An address is passed over for a while.
+    pub fn ejected(&self) {
+        self.ejections.inc();
+    }
+
+    /// A request was sent again, or was not since the budget is used up.
+    pub fn retried(&self, was_sent: bool) {
+        let [retried, denied] = &self.retries;
+        if was_sent { retried } else { denied }.inc();
     }
 
     /// The upstream failed.

@@ -97,6 +97,16 @@ metrics! {
         "Answers by which an upstream refused the gate's credentials.";
     counter upstream_errors "tollgate_upstream_errors_total" ["upstream", "kind"]
         "Failures of upstreams, by kind.";
+    gauge upstream_connections "tollgate_upstream_connections_open" ["upstream"]
+        "Connections to upstreams that are open.";
+    gauge upstream_endpoints "tollgate_upstream_endpoints" ["upstream", "state"]
+        "Addresses of upstreams: up, down by their health checks, or ejected for a while since requests failed.";
+    counter upstream_health_checks "tollgate_upstream_health_checks_total" ["upstream", "result"]
+        "Health checks of upstreams' addresses, by result.";
+    counter upstream_ejections "tollgate_upstream_ejections_total" ["upstream"]
+        "Addresses that were passed over for a while since requests to them failed.";
+    counter upstream_retries "tollgate_upstream_retries_total" ["upstream", "result"]
+        "Requests that were sent again, or could have been but for the budget (denied).";
     counter connections "tollgate_connections_total" ["listener"]
         "Connections accepted, by listener.";
     gauge connections_open "tollgate_connections_open" ["listener"]
@@ -193,6 +203,24 @@ impl Metrics {
         let staleness = i64::try_from(staleness).unwrap_or(i64::MAX);
         let gauge = self.store_staleness.with_label_values::<&str>(&[]);
         gauge.set(staleness);
+    }
+
+    /// An address of an upstream was asked how it does.
+    pub fn health_checked(&self, upstream: &str, is_good: bool) {
+        let result = if is_good { "ok" } else { "failed" };
+        self.upstream_health_checks
+            .with_label_values(&[upstream, result])
+            .inc();
+    }
+
+    /// How many addresses of an upstream are in which state.
+    pub fn upstream_endpoints(&self, upstream: &str, states: [(&str, usize); 3]) {
+        for (state, count) in states {
+            let gauge = self
+                .upstream_endpoints
+                .with_label_values(&[upstream, state]);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// An external issuer's keys were fetched, so many; or, without a number, they were not.

@@ -7,13 +7,15 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::task::spawn_local;
-use tokio::time::timeout;
+use tokio::time::{Instant as Deadline, timeout};
 
-use super::connect::{Link, Upstream};
+use super::connect::Upstream;
+use super::lane::{Link, Turn};
 use crate::clock;
 use crate::refusal::Reason;
 use crate::telemetry::handles::UpstreamFault;
@@ -117,6 +119,9 @@ pub enum BodyError {
     /// The exchange took longer than it may.
     #[error("the exchange took longer than limits.request_time")]
     Overtime,
+    /// The upstream kept silent for too long within it.
+    #[error("no byte of the answer's body came within body_timeout")]
+    Silent,
 }
 
 /// Reads what is left of a request's body when its response has ended, so that the connection can
@@ -211,48 +216,88 @@ fn without_forgeable_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
 #[derive(Debug)]
 pub struct ResponseBody {
     body: Incoming,
-    lease: Option<(Link, Rc<Upstream>)>,
+    lease: Option<Lease>,
+    /// When a byte last came.
+    last: Instant,
 }
 
+/// The connection of an answer, and its place at the upstream.
+type Lease = (Link, Turn, Rc<Upstream>);
+
 impl ResponseBody {
-    pub(super) fn new(body: Incoming, link: Link, upstream: Rc<Upstream>) -> Self {
+    pub(super) fn new(body: Incoming, status: StatusCode, lease: Lease) -> Self {
         let mut body = Self {
             body,
-            lease: Some((link, upstream)),
+            lease: Some(lease),
+            last: clock::recently(),
         };
-        if body.body.is_end_stream() {
+        // What switched protocols goes on without a body, and keeps its place for as long.
+        if body.body.is_end_stream() && status != StatusCode::SWITCHING_PROTOCOLS {
             body.give_back();
         }
         body
     }
 
     fn give_back(&mut self) {
-        if let Some((link, upstream)) = self.lease.take() {
-            upstream.keep(link);
+        if let Some((link, turn, upstream)) = self.lease.take() {
+            turn.lane.keep(link, &upstream.spec);
         }
+    }
+
+    /// Whether the upstream has kept silent for too long; wakes whoever waits when it has.
+    fn is_silent(&mut self, context: &mut Context<'_>) -> bool {
+        let Some((link, _, upstream)) = &mut self.lease else {
+            return false;
+        };
+        let limit = upstream.spec.config.body_timeout.0;
+        if limit.is_zero() {
+            return false;
+        }
+        let due = Deadline::from_std(self.last + limit);
+        if link.alarm.deadline() > due {
+            link.alarm.as_mut().reset(due);
+        }
+        while link.alarm.as_mut().poll(context).is_ready() {
+            if due <= Deadline::now() {
+                upstream.metrics.fault(UpstreamFault::BodyTimeout);
+                return true;
+            }
+            link.alarm.as_mut().reset(due);
+        }
+        false
     }
 }
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         match &polled {
+            Poll::Pending if self.is_silent(context) => {
+                self.lease = None;
+                return Poll::Ready(Some(Err(BodyError::Silent)));
+            }
+            Poll::Pending => {}
             Poll::Ready(Some(Err(_))) => {
-                if let Some((_, upstream)) = self.lease.take() {
+                if let Some((_, turn, upstream)) = self.lease.take() {
                     upstream.metrics.fault(UpstreamFault::BrokenResponse);
+                    upstream.failed(&turn.lane.member, clock::recently());
                 }
             }
             Poll::Ready(None) => self.give_back(),
-            Poll::Ready(Some(Ok(_))) if self.body.is_end_stream() => self.give_back(),
-            _ => {}
+            Poll::Ready(Some(Ok(_))) => {
+                self.last = clock::recently();
+                if self.body.is_end_stream() {
+                    self.give_back();
+                }
+            }
         }
-        polled
+        polled.map_err(BodyError::Broken)
     }
 
     fn is_end_stream(&self) -> bool {

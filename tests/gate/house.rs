@@ -12,7 +12,7 @@ cli       | admin authority clock config credential demo dialect identity refusa
 cli/summary | dialect::LoginConfig route server::ListenerConfig
 demo      | cli clock config identity telemetry
 admin     | clock config server snapshot store telemetry token
-server    | clock config gate inspected patient refusal snapshot stream strict telemetry token
+server    | clock config gate inspected local patient refusal snapshot stream strict telemetry token
 
 gate      | admit answer authority body clock cors dialect endpoint identity refusal route rules server::LimitsConfig server::guard server::peer snapshot telemetry token upstream walk
 admit     | clock credential endpoint gate refusal route rules server::peer token walk
@@ -33,7 +33,7 @@ route/table  | refusal
 credential   | refusal route::TokenPlaces
 dialect      | clock::UnixTime config::problem config::secret config::value identity::Attempt identity::SecretKind refusal store::application token::Lifetimes token::TokenType token::issue::TokenPair token::verify::VerifiedToken
 identity     | clock config refusal token upstream
-upstream     | clock config credential inspected patient refusal route stream strict telemetry token
+upstream     | clock config credential inspected local patient refusal route stream strict telemetry token
 token        | clock config refusal
 store        | clock config token::revocation
 telemetry    | clock credential::Location refusal token::verify::VerifiedToken upstream::tunnel::End
@@ -49,6 +49,7 @@ refusal         |
 patient         |
 stream          |
 inspected       |
+local           |
 strict          | inspected
 ";
 

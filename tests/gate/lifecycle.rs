@@ -2,15 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use http::Request;
 
 use crate::support::client::{connect, read_response, send};
 use crate::support::gate::{Builder, Gate, claims, self_signed, sign};
+use crate::support::held::Held;
 use crate::support::http2::{Http2, empty};
 use crate::support::raw::{accepting, read_head, read_rest};
 use crate::support::reload::{Verdict, reload_with};
@@ -21,45 +20,6 @@ const ROUTES: &str = "
   - { path: /api/**, name: api, upstream: app }
   - { path: /open/**, name: open, upstream: app, public: true }
 ";
-
-/// An upstream that answers when it is told to.
-struct Held {
-    address: SocketAddr,
-    arrivals: Receiver<()>,
-    go_on: Sender<()>,
-}
-
-impl Held {
-    fn start() -> Self {
-        let (arrived, arrivals) = channel();
-        let (go_on, wait) = channel();
-        let (arrived, wait) = (Mutex::new(arrived), Mutex::new(wait));
-        let address = accepting(move |mut stream| {
-            while !read_head(&mut stream).is_empty() {
-                arrived.lock().unwrap().send(()).unwrap();
-                if wait.lock().unwrap().recv().is_err() {
-                    return;
-                }
-                stream.write_all(OK).unwrap();
-            }
-        });
-        Self {
-            address,
-            arrivals,
-            go_on,
-        }
-    }
-
-    fn wait(&self) {
-        self.arrivals.recv_timeout(Duration::from_secs(20)).unwrap();
-    }
-
-    fn answer(&self) {
-        self.go_on.send(()).unwrap();
-    }
-}
-
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 fn get(target: &str) -> String {
     let token = sign(&claims());

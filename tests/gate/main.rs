@@ -59,5 +59,6 @@ mod throttle;
 mod tickets;
 mod tls;
 mod tokens;
+mod upstreams;
 mod websocket;
 mod wire;

@@ -38,7 +38,7 @@ fn busy_gate() -> Gate {
         write!(stream, "HTTP/1.1 {status} A\r\ncontent-length: 2\r\n\r\nok").is_ok()
     });
     let app = format!(
-        "  app: {{ endpoints: [ \"http://{}\" ] }}\n  down: {{ endpoints: [ \"http://127.0.0.1:1\" ] }}",
+        "  app: {{ endpoints: [ \"http://{}\" ], health_check: {{}} }}\n  down: {{ endpoints: [ \"http://127.0.0.1:1\" ] }}",
         upstream.address
     );
     let issuer = Issuer::with(&[&IssuerKey::new("e1", "ES256")]);
@@ -55,6 +55,8 @@ fn busy_gate() -> Gate {
         login["jwt"].as_str().unwrap(),
         login["jwt_refresh_token"].as_str().unwrap(),
     );
+    let checks = "tollgate_upstream_health_checks_total{result=\"ok\",upstream=\"app\"}";
+    gate.wait_for_metric(checks, 1.0);
     let refresh = format!("{{\"jwt_refresh_token\":\"{refresh}\"}}");
     assert_eq!(gate.post_json("/auth/refreshToken", &refresh).status, 200);
     let wrong = "{\"username\":\"root\",\"password\":\"x\"}";

@@ -1,9 +1,12 @@
 //! What tests stand on: the real binary as a process, a recording upstream, plain clients.
 
 pub(crate) mod client;
+pub(crate) mod dns;
 pub(crate) mod frames;
 pub(crate) mod gate;
+pub(crate) mod held;
 pub(crate) mod http2;
+pub(crate) mod http2_upstream;
 pub(crate) mod issuer;
 mod observe;
 pub(crate) mod raw;
