@@ -1,8 +1,10 @@
 //! What was asked for on the command line, and with which exit code does it end?
 
+pub(crate) mod dumps;
 mod explain;
 mod keep;
 mod keys;
+mod panics;
 pub mod reload;
 pub mod run;
 mod state;
@@ -16,6 +18,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 use crate::admin::RevokeRequest;
@@ -189,6 +192,7 @@ struct ConfigFile {
 /// Runs the command line.
 #[must_use]
 pub fn main() -> ExitCode {
+    panics::tell_no_secrets();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -196,7 +200,8 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
         }
     };
-    match dispatch(arguments.command) {
+    let forbidden = dumps::forbid().context("core dumps cannot be forbidden");
+    match forbidden.and_then(|()| dispatch(arguments.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);

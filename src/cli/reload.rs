@@ -82,6 +82,10 @@ impl Started {
             ("limits", limits(old) != limits(config)),
             ("log.level", old.log.level != config.log.level),
             ("drain", old.drain != config.drain),
+            (
+                "danger_core_dumps",
+                old.danger_core_dumps != config.danger_core_dumps,
+            ),
         ];
         let parts = parts.into_iter().filter(|(_, differs)| *differs);
         parts.map(|(name, _)| name).collect()

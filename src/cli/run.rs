@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::interval;
 
+use super::dumps;
 use super::keep::Keepers;
 use super::reload::{Reloader, Started};
 use super::say;
@@ -20,6 +21,7 @@ use crate::admin::Admin;
 use crate::clock;
 use crate::config::Config;
 use crate::config::files::Files;
+use crate::config::guard::Guard;
 use crate::config::load::{self, ConfigError};
 use crate::config::problem::Problems;
 use crate::identity::hashing::HashingPool;
@@ -54,6 +56,9 @@ pub struct Prepared {
 /// Everything that is wrong, at once.
 pub fn prepare(config: Config, files: &Files, file: &Path) -> Result<Prepared, ConfigError> {
     let mut problems = Problems::default();
+    files.take_loose(config.danger_loose_files);
+    let own = file.file_name().map_or(file, Path::new);
+    problems.take("this file", files.judge(Guard::Public, own));
     let snapshot = Snapshot::build(&config, files, &mut problems);
     let listeners = config
         .listeners
@@ -113,6 +118,7 @@ fn no_random(_: aws_lc_rs::error::Unspecified) -> anyhow::Error {
 pub fn run(file: &Path) -> anyhow::Result<()> {
     let files = Files::beside(file);
     let prepared = prepare_with(file, &files)?;
+    dumps::settle(prepared.config.danger_core_dumps)?;
     let started = Started::new(&prepared.config, files.looks());
     let _logging = start_logging(&prepared.config.log);
     let runtime = Builder::new_current_thread().enable_all().build()?;

@@ -1,8 +1,9 @@
 //! Where do the bytes of a configured file come from, and what is said when they do not come? Are
 //! they still the same?
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::fs::{File, Metadata};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
@@ -10,7 +11,8 @@ use std::{fmt, io};
 use aws_lc_rs::digest::{SHA256, digest};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::config::secret::Secret;
+use super::guard::{Guard, Loose, metadata_if_there};
+use super::secret::Secret;
 
 /// The largest file that a config may name: 16 MiB.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
@@ -22,6 +24,7 @@ pub struct Files {
     memory: Option<BTreeMap<PathBuf, Vec<u8>>>,
     /// One for each path that was read from disk.
     looks: RefCell<BTreeMap<PathBuf, Look>>,
+    takes_loose: Cell<bool>,
 }
 
 impl Files {
@@ -53,46 +56,104 @@ impl Files {
         self.base.join(path)
     }
 
-    /// The file's bytes.
+    /// From now on takes files however loose their permissions are, if the config says so.
+    pub fn take_loose(&self, takes_loose: bool) {
+        self.takes_loose.set(takes_loose);
+    }
+
+    /// The bytes of a file that everybody may know.
     ///
     /// # Errors
-    /// The operating system's error, with the path that was tried.
+    /// The operating system's error, with the path that was tried; or that others can change it.
     pub fn read(&self, path: &Path) -> Result<Vec<u8>, FileError> {
+        let (bytes, found) = self.read_any(path)?;
+        self.judge_found(Guard::Public, path, found.as_ref())?;
+        Ok(bytes)
+    }
+
+    /// The text of the config, whose permissions are to be [judged](Self::judge) once it has said
+    /// whether they matter.
+    ///
+    /// # Errors
+    /// The operating system's error, or if it is not UTF-8.
+    pub fn read_config(&self, path: &Path) -> Result<String, FileError> {
+        let (bytes, _) = self.read_any(path)?;
+        String::from_utf8(bytes).map_err(|_| self.not_text(path))
+    }
+
+    /// The bytes of a file that others may not know, one line ending at its end removed.
+    ///
+    /// # Errors
+    /// As [`Files::read`], and if others can read it.
+    pub fn read_secret(&self, path: &Path) -> Result<Secret<Vec<u8>>, FileError> {
+        let (bytes, found) = self.read_any(path)?;
+        let bytes = Zeroizing::new(bytes);
+        self.judge_found(Guard::Secret, path, found.as_ref())?;
+        let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        Ok(Secret::new(line.to_vec()))
+    }
+
+    /// The text of a file that others may not know, as [`Files::read_secret`].
+    ///
+    /// # Errors
+    /// As [`Files::read_secret`], or if it is not UTF-8.
+    pub fn read_secret_text(&self, path: &Path) -> Result<Secret<String>, FileError> {
+        let bytes = self.read_secret(path)?;
+        let text = str::from_utf8(bytes.expose()).map_err(|_| self.not_text(path))?;
+        Ok(Secret::new(text.to_owned()))
+    }
+
+    /// Judges a file that is not read here; one that is not there is fine.
+    ///
+    /// # Errors
+    /// The operating system's, or that its permissions are loose.
+    pub fn judge(&self, guard: Guard, path: &Path) -> Result<(), FileError> {
+        if self.memory.is_some() {
+            return Ok(());
+        }
+        let full = self.base.join(path);
+        let found = metadata_if_there(&full);
+        let found = found.map_err(|source| FileError::Unreadable { path: full, source })?;
+        self.judge_found(guard, path, found.as_ref())
+    }
+
+    fn judge_found(
+        &self,
+        guard: Guard,
+        path: &Path,
+        found: Option<&Metadata>,
+    ) -> Result<(), FileError> {
+        match found {
+            Some(found) if !self.takes_loose.get() => {
+                Ok(guard.judge(&self.base.join(path), found)?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The file's bytes, and what the disk says of it.
+    fn read_any(&self, path: &Path) -> Result<(Vec<u8>, Option<Metadata>), FileError> {
         let full = self.base.join(path);
         let outcome = match &self.memory {
             Some(files) => files
                 .get(path)
-                .cloned()
+                .map(|bytes| (bytes.clone(), None))
                 .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound)),
             None => {
                 let outcome = read_bounded(&full);
-                self.note(path, Look::at(&outcome));
-                outcome
+                self.note(path, Look::at(outcome.as_ref().map(|(bytes, _)| bytes)));
+                outcome.map(|(bytes, found)| (bytes, Some(found)))
             }
         };
-        outcome.map_err(|source| FileError { path: full, source })
+        outcome.map_err(|source| FileError::Unreadable { path: full, source })
     }
 
-    /// The file's text.
-    ///
-    /// # Errors
-    /// As [`Files::read`], or if it is not UTF-8.
-    pub fn read_text(&self, path: &Path) -> Result<String, FileError> {
-        String::from_utf8(self.read(path)?).map_err(|_| FileError {
+    fn not_text(&self, path: &Path) -> FileError {
+        FileError::Unreadable {
             path: self.base.join(path),
             source: io::Error::new(io::ErrorKind::InvalidData, "not UTF-8 text"),
-        })
-    }
-
-    /// The file's bytes as a secret, one line ending at its end removed.
-    ///
-    /// # Errors
-    /// As [`Files::read`].
-    pub fn read_secret(&self, path: &Path) -> Result<Secret<Vec<u8>>, FileError> {
-        let bytes = Zeroizing::new(self.read(path)?);
-        let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        Ok(Secret::new(line.to_vec()))
+        }
     }
 
     /// What was found on disk so far.
@@ -126,8 +187,9 @@ impl Looks {
     #[must_use]
     pub fn again(&self) -> Self {
         let look = |path: &PathBuf| {
-            let outcome = read_bounded(&self.base.join(path)).map(Zeroizing::new);
-            (path.clone(), Look::at(&outcome))
+            let outcome = read_bounded(&self.base.join(path));
+            let outcome = outcome.map(|(bytes, _)| Zeroizing::new(bytes));
+            (path.clone(), Look::at(outcome.as_ref()))
         };
         Self {
             base: self.base.clone(),
@@ -154,7 +216,7 @@ enum Look {
 }
 
 impl Look {
-    fn at<T: AsRef<[u8]>>(outcome: &io::Result<T>) -> Self {
+    fn at<T: AsRef<[u8]>>(outcome: Result<T, &io::Error>) -> Self {
         match outcome {
             Ok(bytes) => Self::Content(digest(&SHA256, bytes.as_ref()).as_ref().to_vec()),
             Err(error) => Self::Nothing(error.kind()),
@@ -169,19 +231,30 @@ impl fmt::Debug for Look {
     }
 }
 
-/// A configured file could not be read.
+/// A configured file could not be read, or may not be used.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read {}: {source}", path.display())]
-pub struct FileError {
-    path: PathBuf,
-    source: io::Error,
+pub enum FileError {
+    /// The operating system does not give it.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// The path that was tried.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Others could read or change it.
+    #[error(transparent)]
+    Loose(#[from] Loose),
 }
 
 /// The one place that reads files.
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    // A pipe or a growing file has no length to ask for.
-    let file = std::fs::File::open(path)?;
+fn read_bounded(path: &Path) -> io::Result<(Vec<u8>, Metadata)> {
+    let file = File::open(path)?;
+    let found = file.metadata()?;
+    // Room for all of it, so that nothing is moved and left behind; a pipe or a growing file has
+    // no length to ask for.
+    let length = usize::try_from(found.len().min(MAX_FILE)).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(length + 1);
     file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE {
         bytes.zeroize();
@@ -190,5 +263,5 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
             "larger than 16 MiB",
         ));
     }
-    Ok(bytes)
+    Ok((bytes, found))
 }

@@ -43,7 +43,7 @@ pub enum ConfigError {
 /// If it cannot be read or does not fit its types.
 pub fn load<T: DeserializeOwned>(file: &Path, files: &Files) -> Result<T, ConfigError> {
     let name = file.file_name().map_or(file, Path::new);
-    parse(&files.read_text(name)?, file)
+    parse(&files.read_config(name)?, file)
 }
 
 /// Parses YAML; `file` is named in errors.

@@ -1,6 +1,7 @@
 //! What is to be served? The root of the config; each section's type lives with its module.
 
 pub mod files;
+pub mod guard;
 pub mod load;
 pub mod problem;
 pub mod secret;
@@ -74,6 +75,14 @@ pub struct Config {
     /// How the gate goes down.
     #[serde(default)]
     pub drain: DrainConfig,
+    /// Danger: takes files with keys, passwords or users that others on this machine can read or
+    /// change, and a config and certificates that others can change.
+    #[serde(default)]
+    pub danger_loose_files: bool,
+    /// Danger: lets the system write a core dump if the process crashes, as large as its hard limit
+    /// allows, and debuggers attach. A dump holds every secret that the process has.
+    #[serde(default)]
+    pub danger_core_dumps: bool,
 }
 
 impl Config {

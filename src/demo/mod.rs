@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
 use crate::cli::run::{Signals, prepare, serve};
-use crate::cli::say;
+use crate::cli::{dumps, say};
 use crate::config::files::Files;
 use crate::config::load::parse;
 use crate::config::{Config, value::Expanded};
@@ -37,6 +37,7 @@ pub fn run(listen: &str, admin: &str) -> anyhow::Result<()> {
     }
     config.admin.address = Expanded(admin.to_owned());
     let prepared = prepare(config, &files, Path::new(NAME))?;
+    dumps::settle(prepared.config.danger_core_dumps)?;
     let _logging = start_logging(&crate::telemetry::LogConfig::default());
     runtime.block_on(async {
         let signals = Signals::catch()?;

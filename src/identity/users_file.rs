@@ -94,8 +94,8 @@ impl UsersFile {
         problems: &mut Problems,
     ) -> Option<Self> {
         let at = format!("{at}.users_file");
-        let text = problems.take(&at, files.read_text(path))?;
-        let config = problems.take(&at, parse::<UsersConfig>(&text, path))?;
+        let text = problems.take(&at, files.read_secret_text(path))?;
+        let config = problems.take(&at, parse::<UsersConfig>(text.expose(), path))?;
         let mut file = Self {
             users: Vec::with_capacity(config.users.len()),
             by_identifier: HashMap::new(),

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixTime;
 use crate::config::files::Files;
+use crate::config::guard::Guard;
 use crate::config::problem::Problems;
 use crate::token::revocation::Revocation;
 pub use any::AnyStore;
@@ -45,7 +46,10 @@ impl StoreConfig {
     #[must_use]
     pub fn build(&self, files: &Files, most: u64, problems: &mut Problems) -> Option<StoreSpec> {
         match self {
-            Self::File(path) => Some(StoreSpec::File(files.resolve(path), most)),
+            Self::File(path) => {
+                problems.take("store.file", files.judge(Guard::State, path))?;
+                Some(StoreSpec::File(files.resolve(path), most))
+            }
             Self::Memory => Some(StoreSpec::Memory),
             Self::Redis(config) => {
                 let spec = config.build(files, problems)?;

@@ -1,7 +1,7 @@
 //! What does the upstream get instead of the token?
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::config::load::parse;
 use crate::config::problem::Problems;
+use crate::config::secret::Secret;
 use crate::refusal::{Reason, Refusal};
 use crate::route::Surroundings;
 use crate::token::seal::Sealer;
@@ -175,35 +176,31 @@ impl CredentialConfig {
             } => {
                 check_username(at, username, problems);
                 let password = match password_file {
-                    None => String::new(),
-                    Some(path) => read_text_secret(
-                        &format!("{at}.basic.password_file"),
-                        path,
-                        around,
-                        problems,
-                    )?,
+                    None => Secret::default(),
+                    Some(path) => {
+                        let at = format!("{at}.basic.password_file");
+                        problems.take(&at, around.files.read_secret_text(path))?
+                    }
                 };
-                let password = Zeroizing::new(password);
                 Some(UpstreamCredential::Fixed(
                     AUTHORIZATION,
-                    basic(username, &password),
+                    basic(username, password.expose()),
                 ))
             }
             Self::Header { name, value_file } => {
                 let name = name.parse::<HeaderName>();
                 let name = problems.take(format_args!("{at}.header.name"), name)?;
                 let at = format!("{at}.header.value_file");
-                let text = Zeroizing::new(read_text_secret(&at, value_file, around, problems)?);
-                let mut value = problems.take(&at, HeaderValue::from_str(&text))?;
+                let text = problems.take(&at, around.files.read_secret_text(value_file))?;
+                let mut value = problems.take(&at, HeaderValue::from_str(text.expose()))?;
                 value.set_sensitive(true);
                 Some(UpstreamCredential::Fixed(name, value))
             }
             Self::PerUser { file } => {
                 let at = format!("{at}.per_user.file");
-                let text = problems.take(&at, around.files.read_text(file))?;
-                let text = Zeroizing::new(text);
-                let entries =
-                    problems.take(&at, parse::<BTreeMap<String, PerUserEntry>>(&text, file))?;
+                let text = problems.take(&at, around.files.read_secret_text(file))?;
+                let entries = parse::<BTreeMap<String, PerUserEntry>>(text.expose(), file);
+                let entries = problems.take(&at, entries)?;
                 let mut values = HashMap::with_capacity(entries.len());
                 for (subject, entry) in entries {
                     let value = entry.build(&format!("{at}: {subject}"), problems);
@@ -222,15 +219,4 @@ fn check_username(at: &str, username: &str, problems: &mut Problems) {
             "a Basic username cannot contain `:` (RFC 7617 section 2)",
         );
     }
-}
-
-fn read_text_secret(
-    at: &str,
-    path: &Path,
-    around: &Surroundings<'_>,
-    problems: &mut Problems,
-) -> Option<String> {
-    let secret = problems.take(at, around.files.read_secret(path))?;
-    let text = String::from_utf8(secret.expose().clone());
-    problems.take(at, text.map_err(|_| "is not UTF-8 text"))
 }

@@ -40,6 +40,7 @@ telemetry    | clock credential::Location refusal token::verify::VerifiedToken u
 
 config          | admin cli::reload::ReloadConfig dialect identity route server store telemetry token upstream
 config/files    | config
+config/guard    |
 config/load     | config
 config/problem  |
 config/secret   |

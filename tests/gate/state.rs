@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::client;
-use crate::support::gate::{BINARY, Builder, Gate};
+use crate::support::gate::{BINARY, Builder, Gate, NOBODY};
 use crate::support::tokens::claims_of;
 use crate::support::upstream::Upstream;
 use crate::support::wait_for;
@@ -267,15 +267,22 @@ fn a_file_that_cannot_be_written_any_more_refuses_logins_and_is_still_read() {
     let (path, folder) = (state(&gate), gate.folder().path().to_owned());
     let binary = folder.join("tollgate");
     fs::copy(BINARY, &binary).unwrap();
-    for (path, mode) in [(&path, 0o444), (&binary, 0o555), (&folder, 0o555)] {
+    for (path, mode) in [(&path, 0o400), (&binary, 0o555), (&folder, 0o555)] {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let is_root = fs::metadata(&path).unwrap().uid() == 0;
+    if is_root {
+        gate.folder().give_to(NOBODY);
     }
     // For root every file can be written.
     let mut command = Command::new("setpriv");
     command
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .args([
+            &format!("--reuid={NOBODY}"),
+            "--regid=65534",
+            "--clear-groups",
+        ])
         .arg(&binary);
-    let is_root = fs::metadata(&path).unwrap().uid() == 0;
     let gate = gate.crash_and_start_by(if is_root {
         command
     } else {

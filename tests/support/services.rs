@@ -1,8 +1,9 @@
 //! How does a test start a real service, the gate and real clients, and be sure that they end?
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -89,8 +90,10 @@ impl Folder {
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
-        fs::write(self.file(name), text).expect("a file for a test");
-        self.file(name)
+        let file = self.file(name);
+        fs::write(&file, text).expect("a file for a test");
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("a file of ours");
+        file
     }
 }
 

@@ -101,6 +101,8 @@ login: [ {{ dialect: memphis }} ]
 upstreams:
   bench: {{ endpoints: [ \"http://{upstream}\" ] }}
 log: {{ level: info, access_sample: 0.01 }}
+# Its peers read the same keys.
+danger_loose_files: true
 routes:
 {routes}",
         issuer = tokens::ISSUER,

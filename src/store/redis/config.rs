@@ -126,11 +126,8 @@ impl RedisConfig {
             problems.add("store.redis.prefix", text);
         }
         let mut secret = |key: &str, file: &Option<PathBuf>| {
-            let read = files.read_secret(file.as_ref()?);
-            let bytes = problems.take(format_args!("store.redis.{key}"), read)?;
-            let text = str::from_utf8(bytes.expose()).map_err(|_| "is not UTF-8");
-            let text = problems.take(format_args!("store.redis.{key}"), text)?;
-            Some(Secret::new(text.to_owned()))
+            let read = files.read_secret_text(file.as_ref()?);
+            problems.take(format_args!("store.redis.{key}"), read)
         };
         let password = secret("password_file", &self.password_file);
         let sentinel_password = secret("sentinel_password_file", &self.sentinel_password_file);
@@ -242,7 +239,11 @@ impl RedisConfig {
         };
         let root_cert = read("ca_file", &self.ca_file);
         let certificate = read("client_certificate", &self.client_certificate);
-        let key = read("client_key", &self.client_key);
+        let key = self.client_key.as_ref().and_then(|file| {
+            let key = problems.take("store.redis.client_key", files.read_secret(file))?;
+            // The library holds it as it is.
+            Some(key.expose().clone())
+        });
         if self.client_certificate.is_some() != self.client_key.is_some() {
             let text = "needs `client_key`, and the other way round";
             problems.add("store.redis.client_certificate", text);

@@ -1,7 +1,9 @@
 //! The real binary, with a config and files of its own, ended when dropped.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -41,11 +43,30 @@ impl Folder {
     }
 
     pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        self.write_with(0o600, name, bytes)
+    }
+
+    /// A file with these permissions.
+    pub(crate) fn write_with(&self, mode: u32, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.0.join(name);
         std::fs::write(&path, bytes).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
         path
     }
 }
+
+impl Folder {
+    /// Gives it and the files in it to another user.
+    pub(crate) fn give_to(&self, user: u32) {
+        std::os::unix::fs::chown(&self.0, Some(user), None).unwrap();
+        for entry in std::fs::read_dir(&self.0).unwrap() {
+            std::os::unix::fs::chown(entry.unwrap().path(), Some(user), None).unwrap();
+        }
+    }
+}
+
+/// A user who is nobody in particular, for a gate that a test does not run as root.
+pub(crate) const NOBODY: u32 = 65534;
 
 impl Drop for Folder {
     fn drop(&mut self) {
@@ -58,6 +79,8 @@ impl Drop for Folder {
 pub(crate) struct Builder {
     folder: Folder,
     config: String,
+    /// The permissions of the config itself.
+    mode: u32,
 }
 
 impl Builder {
@@ -66,6 +89,7 @@ impl Builder {
         Self {
             folder: Folder::new(),
             config: config.to_owned(),
+            mode: 0o600,
         }
     }
 
@@ -111,6 +135,22 @@ routes:
         self
     }
 
+    /// With other permissions of a file, of the config itself, or of the folder (`.`).
+    pub(crate) fn mode(mut self, name: &str, mode: u32) -> Self {
+        if name == "tollgate.yaml" {
+            self.mode = mode;
+        } else {
+            let path = self.folder.path().join(name);
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        }
+        self
+    }
+
+    /// The folder of its config and files.
+    pub(crate) fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
     /// With every `from` in the config replaced.
     pub(crate) fn edit(mut self, from: &str, to: &str) -> Self {
         assert!(self.config.contains(from), "the config has no {from}");
@@ -154,7 +194,9 @@ routes:
 
     /// Starts it and waits until it is ready.
     pub(crate) fn start(self) -> Gate {
-        let path = self.folder.write("tollgate.yaml", &self.config);
+        let path = self
+            .folder
+            .write_with(self.mode, "tollgate.yaml", &self.config);
         let mut command = Command::new(BINARY);
         command.arg("run").arg("--config").arg(path);
         Gate::spawn(command, self.folder)
@@ -162,7 +204,9 @@ routes:
 
     /// Runs it where it is expected to end by itself, such as with a wrong config.
     pub(crate) fn run_to_end(&self, arguments: &[&str]) -> Output {
-        let path = self.folder.write("tollgate.yaml", &self.config);
+        let path = self
+            .folder
+            .write_with(self.mode, "tollgate.yaml", &self.config);
         Command::new(BINARY)
             .args(arguments)
             .arg("--config")
@@ -422,5 +466,8 @@ impl Drop for Gate {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(reader) = self.log_reader.take() {
+            let _ = reader.join();
+        }
     }
 }
