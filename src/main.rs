@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
+use zeroizing_alloc::ZeroAlloc;
 
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 fn main() -> ExitCode {
     tollgate::cli::main()

@@ -1,6 +1,7 @@
 //! What stands for a secret in memory? A keyed 128-bit hash (SipHash-2-4) under a secret of this
 //! process, so that nobody outside can make two secrets meet, or find one from its hash.
 
+use std::fmt;
 use std::hash::Hasher;
 
 use siphasher::sip128::{Hasher128, SipHasher24};
@@ -10,8 +11,13 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 pub struct TokenHash(pub(super) u128);
 
 /// Hashes under a secret of its own.
-#[derive(Debug)]
 pub struct KeyedHash(SipHasher24);
+
+impl fmt::Debug for KeyedHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[keyed hash]")
+    }
+}
 
 impl KeyedHash {
     /// With a fresh secret.

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::signature;
 use crate::config::files::Files;
 use crate::config::problem::Problems;
 
@@ -136,15 +137,14 @@ impl Key {
     #[must_use]
     pub fn verifies(&self, message: &[u8], signature: &str) -> bool {
         let algorithm = self.algorithm.library();
-        jsonwebtoken::crypto::verify(signature, message, &self.verifying, algorithm)
-            .unwrap_or(false)
+        signature::is_good(signature, message, &self.verifying, algorithm)
     }
 
     /// This key's signature over `message`, in base64url; nothing if the key only verifies.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> Option<String> {
         let signing = self.signing.as_ref()?;
-        jsonwebtoken::crypto::sign(message, signing, self.algorithm.library()).ok()
+        signature::make(message, signing, self.algorithm.library()).ok()
     }
 }
 

@@ -10,6 +10,7 @@ pub mod keys;
 pub mod listing;
 pub mod revocation;
 pub mod seal;
+mod signature;
 pub mod verify;
 
 use std::ops::Not;

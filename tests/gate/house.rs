@@ -173,6 +173,31 @@ fn a_dialects_name_stands_only_in_its_file_the_registry_and_the_demo() {
 }
 
 #[test]
+fn no_secret_is_compared_by_its_bytes() {
+    let mut wrong = Vec::new();
+    for (name, text) in sources() {
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let statements = code.split([';', '{', '}']);
+        let compares = |code: &str| [" == ", " != "].iter().any(|sign| code.contains(sign));
+        let is_wrong = |code: &&str| code.contains("expose()") && compares(code);
+        wrong.extend(
+            statements
+                .filter(is_wrong)
+                .map(|code| format!("src/{name}: {}", code.trim())),
+        );
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let own = sources()
+        .into_iter()
+        .find(|(name, _)| name == "config/secret.rs");
+    let (_, own) = own.unwrap();
+    assert!(
+        own.contains("ct_eq") && !own.contains("PartialEq"),
+        "Secret::is is in constant time"
+    );
+}
+
+#[test]
 fn banned_crates_are_not_depended_upon() {
     let lock = std::fs::read_to_string("Cargo.lock").unwrap();
     for name in [

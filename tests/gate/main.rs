@@ -32,6 +32,7 @@ mod http2;
 mod identity;
 mod jmvstream;
 mod keys;
+mod leaks;
 mod lessons;
 mod lifecycle;
 mod limits;

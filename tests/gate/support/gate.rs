@@ -13,6 +13,7 @@ use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 
 use super::client::{self, Response};
+use super::secrets::shaped_like_one;
 pub(crate) use super::tokens::{claims, sign, sign_as};
 use super::wait_for;
 
@@ -468,6 +469,11 @@ impl Drop for Gate {
         let _ = self.child.wait();
         if let Some(reader) = self.log_reader.take() {
             let _ = reader.join();
+        }
+        if !std::thread::panicking() {
+            let log = self.log();
+            let found = shaped_like_one(&log);
+            assert_eq!(found, None, "a secret is in the log");
         }
     }
 }

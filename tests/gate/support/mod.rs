@@ -12,6 +12,7 @@ mod observe;
 pub(crate) mod raw;
 pub(crate) mod recorder;
 pub(crate) mod reload;
+pub(crate) mod secrets;
 pub(crate) mod threat;
 pub(crate) mod tokens;
 pub(crate) mod upstream;
