@@ -16,15 +16,15 @@
 use std::collections::VecDeque;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use dashmap::DashMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::hash::{KeyedHash, TokenHash};
 use super::revocation::Revocations;
+use super::sync::{DashMap, Mutex};
 use super::verify::VerifiedToken;
 use crate::clock::UnixTime;
 use crate::config::value::Size;

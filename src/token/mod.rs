@@ -11,6 +11,7 @@ pub mod listing;
 pub mod revocation;
 pub mod seal;
 mod signature;
+mod sync;
 pub mod verify;
 
 use std::ops::Not;

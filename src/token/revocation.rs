@@ -7,15 +7,12 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry as Slot;
-use dashmap::mapref::multiple::RefMulti;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch as channel};
 use tokio::task::spawn_local;
 
+use super::sync::{AtomicU64, DashMap, Ordering, Slot};
 use super::verify::VerifiedToken;
 use crate::clock::UnixTime;
 
@@ -93,10 +90,8 @@ impl Revocations {
     /// counts; what is known already changes nothing.
     pub fn add(&self, revocation: Revocation) {
         let Revocation { what, at, until } = revocation;
-        match self.entries.entry(what) {
-            Slot::Vacant(slot) => {
-                slot.insert(Entry { at, until });
-            }
+        let held = match self.entries.entry(what) {
+            Slot::Vacant(slot) => slot.insert(Entry { at, until }),
             Slot::Occupied(mut slot) => {
                 let entry = slot.get_mut();
                 if entry.at >= at && entry.until >= until {
@@ -104,21 +99,25 @@ impl Revocations {
                 }
                 entry.at = entry.at.max(at);
                 entry.until = entry.until.max(until);
+                slot.into_ref()
             }
-        }
+        };
+        // Before the lock is given back: whoever finds the same known relies on the count, too.
         let count = self.count.fetch_add(1, Ordering::AcqRel) + 1;
+        drop(held);
         self.changed.send_replace(count);
     }
 
     /// All of them.
     #[must_use]
     pub fn all(&self) -> Vec<Revocation> {
-        let revocation = |entry: RefMulti<'_, Revoked, Entry>| Revocation {
+        let entries = self.entries.iter();
+        let revocations = entries.map(|entry| Revocation {
             what: entry.key().clone(),
             at: entry.at,
             until: entry.until,
-        };
-        self.entries.iter().map(revocation).collect()
+        });
+        revocations.collect()
     }
 
     /// Whether a token was taken back.
