@@ -255,6 +255,11 @@ async fn forward(
     let mut response = outcome?;
     let status = response.status();
     upstream.metrics.answered(status, waited);
+    if !respond::has_one_end(response.headers()) {
+        upstream.metrics.fault(UpstreamFault::Broken);
+        let cause = "it cannot be told where the upstream's answer ends";
+        return Err(Refusal::with_cause(Reason::UpstreamBroken, cause));
+    }
     if route.refusal_signs.are_in(status, response.headers()) {
         upstream.metrics.refused();
         let cause = format!("the upstream answered {status} to the gate's credentials");

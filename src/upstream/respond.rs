@@ -1,7 +1,8 @@
 //! What may go back to the client? An upstream that refuses the gate is not the client's fault.
 
 use http::header::{
-    CACHE_CONTROL, LOCATION, PROXY_AUTHENTICATE, REFERRER_POLICY, WWW_AUTHENTICATE,
+    CACHE_CONTROL, CONTENT_LENGTH, LOCATION, PROXY_AUTHENTICATE, REFERRER_POLICY,
+    TRANSFER_ENCODING, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use schemars::JsonSchema;
@@ -59,6 +60,24 @@ impl RefusalSigns {
         let matches =
             |pattern: &String| is_like(pattern, location) || is_like(pattern, path_of(location));
         self.locations.iter().any(matches)
+    }
+}
+
+/// Whether an answer's body has one end, wherever it is looked for (RFC 9112 section 6.3): one
+/// length, or chunks and no length, or neither. hyper reads by the chunks where there is a length
+/// too, and would write by the length.
+#[must_use]
+pub fn has_one_end(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let has_length = lengths.next().is_some();
+    if lengths.next().is_some() {
+        return false;
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => !has_length && coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        _ => false,
     }
 }
 

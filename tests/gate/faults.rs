@@ -119,6 +119,22 @@ fn an_upstream_that_breaks_before_its_head_is_told_with_502() {
             "two lengths",
             "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
         ),
+        (
+            "one length twice",
+            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\nok",
+        ),
+        (
+            "a length and chunks",
+            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n4\r\nwhat\r\n0\r\n\r\n",
+        ),
+        (
+            "a coding that is not chunked",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\nok",
+        ),
+        (
+            "two codings",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        ),
     ] {
         let upstream = accepting(move |mut stream| {
             read_head(&mut stream);

@@ -7,23 +7,14 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::support::client::{connect, read_response};
-use crate::support::gate::{Builder, Gate, claims, sign};
+use crate::support::gate::{Builder, claims, sign};
+use crate::support::observe::own_memory;
 use crate::support::raw;
 use crate::support::upstream::Upstream;
 use crate::support::wait_for;
 
 const ROUTES: &str = "  - { path: /api/**, upstream: app }\n";
 const MIB: u64 = 1024 * 1024;
-
-/// The memory that is the gate's own, in bytes; what is mapped from files is left out.
-fn own_memory(gate: &Gate) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gate.pid())).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    kib.unwrap().parse::<u64>().unwrap() * 1024
-}
 
 #[test]
 fn an_idle_connection_takes_little_memory_and_gives_it_back() {

@@ -82,6 +82,26 @@ impl Http2 {
         })
     }
 
+    /// Sends requests at once. Of each, the response's head, and its body if that came whole.
+    pub(crate) fn send_together(
+        &mut self,
+        requests: Vec<Request<Body>>,
+    ) -> Vec<Option<(http::response::Parts, Option<Bytes>)>> {
+        let Self { runtime, sender } = self;
+        let exchange = |request| {
+            let response = sender.send_request(request);
+            async {
+                let response = timeout(LIMIT, response).await.expect("no response in time");
+                let (head, body) = response.ok()?.into_parts();
+                let body = timeout(LIMIT, body.collect()).await;
+                let body = body.expect("the body took too long").ok();
+                Some((head, body.map(http_body_util::Collected::to_bytes)))
+            }
+        };
+        let exchanges: Vec<_> = requests.into_iter().map(exchange).collect();
+        runtime.block_on(futures_util::future::join_all(exchanges))
+    }
+
     /// Sends a request and hands each part of the response's body on as it comes.
     pub(crate) fn receive(&mut self, request: Request<Body>, mut take: impl FnMut(&[u8])) -> u16 {
         let Self { runtime, sender } = self;

@@ -1,5 +1,6 @@
 //! What tests stand on: the real binary as a process, a recording upstream, plain clients.
 
+pub(crate) mod chaos;
 pub(crate) mod client;
 pub(crate) mod dns;
 pub(crate) mod frames;
@@ -8,7 +9,7 @@ pub(crate) mod held;
 pub(crate) mod http2;
 pub(crate) mod http2_upstream;
 pub(crate) mod issuer;
-mod observe;
+pub(crate) mod observe;
 pub(crate) mod raw;
 pub(crate) mod recorder;
 pub(crate) mod reload;

@@ -31,3 +31,14 @@ impl Gate {
             .collect()
     }
 }
+
+/// The memory that is the gate's own, in bytes; what is mapped from files is left out.
+#[cfg(target_os = "linux")]
+pub(crate) fn own_memory(gate: &Gate) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gate.pid())).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    kib.unwrap().parse::<u64>().unwrap() * 1024
+}
