@@ -70,6 +70,11 @@ impl Gate {
         &self.metrics
     }
 
+    /// Whether there is no memory for more work.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        self.shared.memory.is_reached()
+    }
+
     /// Bounds on what clients may take.
     #[must_use]
     pub fn limits(&self) -> LimitsConfig {
@@ -147,6 +152,9 @@ impl Gate {
     ) -> Result<Answer, Refusal> {
         let body = RequestBody(Rc::clone(upload));
         let snapshot = &*rules.snapshot;
+        if self.is_out_of_memory() {
+            return Err(Reason::Overloaded.into());
+        }
         if head.headers.len() > snapshot.limits.header_count {
             return Err(Reason::HeadersTooLarge.into());
         }

@@ -45,6 +45,7 @@ mod authority;
 pub mod body;
 pub mod inspected;
 mod local;
+pub mod memory;
 pub mod patient;
 mod rules;
 pub mod snapshot;

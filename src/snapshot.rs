@@ -15,6 +15,7 @@ use crate::dialect::Mounts;
 use crate::identity::hashing::HashingPool;
 use crate::identity::throttle::{Throttle, ThrottleConfig};
 use crate::identity::{self, Principal, Providers};
+use crate::memory::Watermark;
 use crate::refusal::{Reason, Refusal};
 use crate::route::table::RouteTable;
 use crate::route::{self, Surroundings};
@@ -195,6 +196,8 @@ pub struct Shared {
     pub health: Arc<Health>,
     /// What was taken back.
     pub revocations: Arc<Revocations>,
+    /// Whether there is memory for more work.
+    pub memory: Watermark,
     swapped: Notify,
 }
 
@@ -218,6 +221,7 @@ impl Shared {
             health: store.health(),
             revocations: store.view(),
             store,
+            memory: Watermark::new(),
             swapped: Notify::new(),
         }
     }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use tokio::time::interval;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::dumps;
 use super::keep::Keepers;
@@ -26,6 +26,7 @@ use crate::config::load::{self, ConfigError};
 use crate::config::problem::Problems;
 use crate::identity::hashing::HashingPool;
 use crate::identity::throttle::Throttle;
+use crate::memory::LOOK_INTERVAL;
 use crate::server::Workers;
 use crate::server::drain::{self, Stop};
 use crate::server::listener::{Listener, Unbound};
@@ -302,6 +303,8 @@ impl Serving {
         reloader: Option<Reloader>,
     ) -> anyhow::Result<()> {
         let mut ticks = interval(SWEEP_INTERVAL);
+        let mut looks = interval(LOOK_INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let admin = Arc::clone(&self.admin).serve(self.admin_socket.try_clone()?);
         let admin = tokio::spawn(admin);
         let health = Arc::clone(&self.admin.shared.health);
@@ -317,6 +320,7 @@ impl Serving {
                 () = signals.stop.next() => break,
                 _ = signals.hang_up.recv() => reloader.iter().for_each(Reloader::ask),
                 () = self.admin.shared.swapped() => self.keepers.follow(),
+                _ = looks.tick() => self.look_at_memory(),
                 _ = ticks.tick() => {
                     self.admin.shared.sweep(clock::unix_now()).await;
                     release_memory();
@@ -327,6 +331,17 @@ impl Serving {
         self.go_down(signals.stop).await?;
         admin.abort();
         Ok(())
+    }
+
+    fn look_at_memory(&self) {
+        let shared = &self.admin.shared;
+        if let Some(look) = shared.memory.look(shared.current().limits.memory) {
+            self.admin.metrics.memory(look.taken, look.most);
+        }
+        if shared.memory.is_reached() {
+            // What is free already is not to keep clients out.
+            release_memory();
+        }
     }
 
     async fn go_down(self, mut stop: StopSignals) -> anyhow::Result<()> {

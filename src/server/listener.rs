@@ -16,7 +16,7 @@ use super::ListenerConfig;
 use super::connection::serve;
 use super::drain::WorkerDrain;
 use super::peer::{Entrance, TrustedProxies};
-use super::shed::{Admission, Held};
+use super::shed::{Admission, Cut, Held};
 use super::tls::Tls;
 use crate::config::files::Files;
 use crate::config::problem::Problems;
@@ -186,7 +186,11 @@ pub(super) async fn accept(
         let address = peer.ip().to_canonical();
         let most = gate.limits().connections_per_address;
         let is_proxy = listener.proxies.hold(address);
-        let held = match admission.admit(address, (!is_proxy).then_some(most)) {
+        let admitted = match gate.is_out_of_memory() {
+            true => Err(Cut::Memory),
+            false => admission.admit(address, (!is_proxy).then_some(most)),
+        };
+        let held = match admitted {
             Ok(held) => held,
             Err(cut) => {
                 gate.metrics().cut(&listener.name, cut.label());

@@ -74,6 +74,11 @@ pub struct LimitsConfig {
     /// The most open connections of one address (of IPv6, of one /64). Further ones get 429, or
     /// over TLS are closed. Addresses in `trusted_proxies` may have any number.
     pub connections_per_address: usize,
+    /// How much memory the gate may take, apart from what is mapped from files, before it takes on
+    /// nothing more: further connections and requests get 503, connections over TLS are closed,
+    /// until it takes less again. `0B`: any amount. Default: nine tenths of the cgroup's limit
+    /// (that of the container), if there is one.
+    pub memory: Option<Size>,
     /// How long a TLS handshake may take.
     pub handshake_timeout: Span,
     /// How long a request's head may take, and how long a connection may wait for one.
@@ -112,6 +117,7 @@ impl Default for LimitsConfig {
         Self {
             connections: 16_384,
             connections_per_address: 4096,
+            memory: None,
             handshake_timeout: Span::seconds(10),
             header_timeout: Span::seconds(60),
             header_size: Size(64 * 1024),

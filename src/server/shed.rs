@@ -17,6 +17,8 @@ pub(super) enum Cut {
     Connections,
     /// The address has all of `limits.connections_per_address`.
     ConnectionsPerAddress,
+    /// All of `limits.memory` is taken.
+    Memory,
     /// What came cannot be read, or not in one way only.
     Malformed,
     /// More than `limits.header_size` or `limits.header_count`.
@@ -36,6 +38,7 @@ impl Cut {
         match self {
             Self::Connections => "connections",
             Self::ConnectionsPerAddress => "connections_per_address",
+            Self::Memory => "memory",
             Self::Malformed => "malformed",
             Self::HeadersTooLarge => "headers_too_large",
             Self::HeaderTimeout => "header_timeout",

@@ -113,6 +113,10 @@ metrics! {
         "Connections that are open, by listener.";
     counter connections_cut "tollgate_connections_cut_total" ["listener", "cause"]
         "Connections that the gate refused or cut off, by cause.";
+    gauge memory "tollgate_memory_bytes" []
+        "Memory that the gate takes, apart from what is mapped from files, in bytes.";
+    gauge memory_limit "tollgate_memory_limit_bytes" []
+        "Memory beyond which nothing more is taken on, in bytes; 0 for none.";
     counter handshakes "tollgate_tls_handshakes_total" ["listener", "version", "result"]
         "TLS handshakes with clients, by version and result.";
     gauge not_after "tollgate_tls_certificate_not_after_timestamp_seconds" ["listener", "name"]
@@ -172,6 +176,17 @@ impl Metrics {
     pub fn cut(&self, listener: &str, cause: &'static str) {
         let cut = self.connections_cut.with_label_values(&[listener, cause]);
         cut.inc();
+    }
+
+    /// So many bytes of memory are taken, of so many.
+    pub fn memory(&self, taken: u64, most: Option<u64>) {
+        for (gauge, bytes) in [
+            (&self.memory, taken),
+            (&self.memory_limit, most.unwrap_or(0)),
+        ] {
+            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+            gauge.with_label_values::<&str>(&[]).set(bytes);
+        }
     }
 
     /// A TLS handshake ended.

@@ -279,7 +279,7 @@ fn read_answer(stream: &mut TcpStream) -> Got {
         }
     }
     let head = String::from_utf8(head).unwrap();
-    let status: u16 = head[9..12].parse().unwrap();
+    let status: u16 = head.split(' ').nth(1).unwrap().parse().unwrap();
     let field = |name: &str| {
         let mut fields = head.lines().filter_map(|line| line.split_once(": "));
         fields
@@ -368,9 +368,8 @@ fn judge(seen: Seen, (id, got): &Outcome, arrived: bool) -> Result<(), String> {
     let is_own = *own == Some(id.to_string());
     let is_right = match (status, seen) {
         // The connection to the upstream broke before the request was there, or the upstream did.
-        (502, Seen::Broken | Seen::Part | Seen::WholeOrNot) => is_gates,
+        (502, Seen::Broken | Seen::Part | Seen::WholeOrNot) | (504, Seen::Silent) => is_gates,
         (502, _) => is_gates && !arrived,
-        (504, Seen::Silent) => is_gates,
         (204, Seen::Nothing) => is_own && body.is_empty(),
         (200, Seen::Whole | Seen::WholeOrNot) if *is_whole => is_own && *body == body_of(*id),
         (200, Seen::Part | Seen::WholeOrNot) => {

@@ -8,7 +8,7 @@ use std::process::Command;
 const DEPENDENCIES: &str = "
 main      | cli
 lib       |
-cli       | admin authority clock config credential demo dialect identity refusal route server snapshot store telemetry token upstream
+cli       | admin authority clock config credential demo dialect identity memory refusal route server snapshot store telemetry token upstream
 cli/summary | dialect::LoginConfig route server::ListenerConfig
 demo      | cli clock config identity telemetry
 admin     | clock config server snapshot store telemetry token
@@ -19,7 +19,7 @@ admit     | clock credential endpoint gate refusal route rules server::peer toke
 walk      | answer body cors dialect refusal rules server::guard snapshot telemetry token upstream
 rules     | refusal route snapshot telemetry upstream
 endpoint  | clock config dialect identity refusal snapshot store telemetry token upstream
-snapshot  | clock config dialect identity refusal route server::LimitsConfig server::ListenerConfig store token upstream
+snapshot  | clock config dialect identity memory refusal route server::LimitsConfig server::ListenerConfig store token upstream
 
 answer    | dialect refusal upstream::translate::X_REQUEST_ID
 authority | refusal
@@ -47,6 +47,7 @@ config/secret   |
 config/value    |
 clock           |
 refusal         |
+memory          | config::value::Size
 patient         |
 stream          |
 inspected       |

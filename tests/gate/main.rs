@@ -26,6 +26,7 @@ mod dumps;
 mod emnify;
 mod explain;
 mod faults;
+mod flood;
 mod framing;
 mod headers;
 mod house;
