@@ -5,6 +5,7 @@ mod explain;
 mod keep;
 mod keys;
 mod panics;
+mod reference;
 pub mod reload;
 pub mod run;
 mod state;
@@ -25,6 +26,7 @@ use crate::admin::RevokeRequest;
 use crate::config::load::ConfigError;
 use crate::identity::hashing::{HashAlgorithm, PasswordForm};
 use keys::{GeneratedAlgorithm, RsaBits};
+use reference::Topic;
 
 /// A reverse proxy that authenticates: no token, no passage.
 #[derive(Debug, Parser)]
@@ -99,6 +101,12 @@ enum Command {
     },
     /// Print the JSON Schema of the config
     Schema,
+    /// Print a reference in Markdown, as it stands in `docs/`
+    Reference {
+        /// Of what
+        #[arg(value_enum)]
+        topic: Topic,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -233,6 +241,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         }
         Command::HashPassword { algorithm, form } => tools::hash_password(algorithm, form),
         Command::Schema => tools::schema(),
+        Command::Reference { topic } => reference::print(topic),
         Command::State {
             command: StateCommand::Export { config },
         } => state::export(&config.path),

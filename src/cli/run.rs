@@ -27,9 +27,9 @@ use crate::config::problem::Problems;
 use crate::identity::hashing::HashingPool;
 use crate::identity::throttle::Throttle;
 use crate::memory::LOOK_INTERVAL;
-use crate::server::Workers;
 use crate::server::drain::{self, Stop};
 use crate::server::listener::{Listener, Unbound};
+use crate::server::{ListenerConfig, Workers};
 use crate::snapshot::{Shared, Snapshot};
 use crate::store::{AnyStore, StoreSpec};
 use crate::telemetry::metrics::Metrics;
@@ -72,6 +72,7 @@ pub fn prepare(config: Config, files: &Files, file: &Path) -> Result<Prepared, C
     if config.listeners.is_empty() {
         problems.add("listeners", "at least one is needed");
     }
+    ListenerConfig::check_apart(&config.listeners, &mut problems);
     if config.workers == Some(0) {
         problems.add("workers", "must be at least 1");
     }

@@ -74,6 +74,22 @@ fn explain(error: &YamlError) -> String {
             variant, expected, ..
         } => unknown("value", variant, expected),
         YamlError::SerdeMissingField { field, .. } => format!("the key `{field}` is missing here"),
+        YamlError::DuplicateMappingKey { key: Some(key), .. } => {
+            format!("the key `{key}` stands here for the second time")
+        }
+        YamlError::InvalidScalar { ty, .. } => match *ty {
+            "bool" => "expected `true` or `false`".to_owned(),
+            "f32" | "f64" => "expected a number".to_owned(),
+            ty if ty.starts_with('u') => "expected a whole number, not negative".to_owned(),
+            ty => format!("expected a value of the type {ty}"),
+        },
+        YamlError::Unexpected { expected, .. } => match *expected {
+            "mapping start" => "expected keys with values here (`key: value`)".to_owned(),
+            "sequence start" => {
+                "expected a list here (`[ … ]`, or lines that begin with `-`)".to_owned()
+            }
+            what => format!("expected {what}"),
+        },
         other => {
             let text = other.to_string();
             // The location is told already, in front.

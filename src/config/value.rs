@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::{Serialize, Serializer};
 
 /// A duration with a unit: `300ms`, `15m`, `5h`, `30days`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,6 +17,13 @@ impl Span {
     #[must_use]
     pub const fn seconds(count: u64) -> Self {
         Self(Duration::from_secs(count))
+    }
+}
+
+/// As it is written in the config, for the defaults in the schema.
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(self.0))
     }
 }
 
@@ -57,6 +65,20 @@ impl Size {
     }
 }
 
+/// As it is written in the config, for the defaults in the schema.
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        const UNITS: [&str; 4] = ["B", "KiB", "MiB", "GiB"];
+        let (mut count, mut units) = (self.0, UNITS.iter());
+        while count > 0 && count % 1024 == 0 && units.len() > 1 {
+            count /= 1024;
+            units.next();
+        }
+        let unit = units.next().copied().unwrap_or_default();
+        serializer.collect_str(&format_args!("{count}{unit}"))
+    }
+}
+
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<'de, str>::deserialize(deserializer)?;
@@ -84,7 +106,7 @@ impl JsonSchema for Size {
 
 /// A text in which `${NAME}` stands for an environment variable. Only keys of this type are
 /// expanded; a variable that is not set is an error.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Expanded(pub String);
 
 impl<'de> Deserialize<'de> for Expanded {

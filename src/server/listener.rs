@@ -52,6 +52,24 @@ impl ListenerConfig {
         self.name.as_ref().unwrap_or(&self.address.0)
     }
 
+    /// Notes listeners that would be taken for each other: the system would share out one
+    /// address's connections among them, since each worker listens on it as well.
+    pub fn check_apart(all: &[Self], problems: &mut Problems) {
+        for (index, listener) in all.iter().enumerate() {
+            let mut before = all.iter().take(index);
+            let address = &listener.address.0;
+            let has_name = |other: &Self| other.name.is_some() && other.name == listener.name;
+            if before.clone().any(has_name) {
+                let at = format_args!("listeners[{index}].name");
+                problems.add(at, "is another listener's, too");
+            }
+            if !address.ends_with(":0") && before.any(|other| other.address.0 == *address) {
+                let at = format_args!("listeners[{index}].address");
+                problems.add(at, "is another listener's, too");
+            }
+        }
+    }
+
     /// Reads what it needs; notes every problem.
     #[must_use]
     pub fn build(&self, at: &str, files: &Files, problems: &mut Problems) -> Option<Unbound> {

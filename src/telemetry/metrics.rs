@@ -11,6 +11,11 @@ use crate::refusal::Reason;
 
 macro_rules! metrics {
     ($($kind:ident $field:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        /// Every metric: its name, its kind, its labels, and what it says.
+        pub const TABLE: &[(&str, &str, &[&str], &str)] = &[
+            $(($name, stringify!($kind), &[$($label),*], $help),)*
+        ];
+
         /// One worker's metrics.
         #[derive(Debug)]
         pub struct Metrics {

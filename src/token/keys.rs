@@ -294,7 +294,7 @@ impl KeyConfig {
                 let pair = self.parse_private(pem.expose());
                 problems.take(
                     &at,
-                    pair.map_err(|error| format!("not a {name} private key in PEM: {error}")),
+                    pair.map_err(|error| format!("not a private key for {name} in PEM: {error}")),
                 )
             }
             (None, None, Some(path)) => {
@@ -303,7 +303,7 @@ impl KeyConfig {
                 let key = self.parse_public(&pem);
                 let key = problems.take(
                     &at,
-                    key.map_err(|error| format!("not a {name} public key in PEM: {error}")),
+                    key.map_err(|error| format!("not a public key for {name} in PEM: {error}")),
                 )?;
                 Some((key, None))
             }

@@ -23,14 +23,14 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use cluster::Cluster;
 use config::UpstreamConfig;
 use dns::DnsConfig;
 
 /// What is spoken with an upstream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// HTTP/1.1.

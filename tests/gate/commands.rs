@@ -117,6 +117,21 @@ fn the_schema_names_every_section() {
 }
 
 #[test]
+fn the_references_in_docs_are_what_the_code_says() {
+    for topic in ["config", "metrics"] {
+        let output = run(&["reference", topic], "");
+        assert_eq!(output.status.code(), Some(0));
+        let file = format!("{}/docs/{topic}.md", env!("CARGO_MANIFEST_DIR"));
+        let kept = std::fs::read_to_string(&file).unwrap();
+        let told = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            kept == told,
+            "make it anew: tollgate reference {topic} > docs/{topic}.md"
+        );
+    }
+}
+
+#[test]
 fn wrong_usage_is_exit_code_2_and_help_is_0() {
     for (arguments, code) in [
         (&[][..], 2),

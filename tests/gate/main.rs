@@ -67,3 +67,4 @@ mod tokens;
 mod upstreams;
 mod websocket;
 mod wire;
+mod wrong_configs;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::uri::Authority;
 use redis::{Client, ClientTlsConfig, ConnectionAddr, TlsCertificates};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::keys::Keys;
 use crate::config::files::Files;
@@ -59,7 +59,7 @@ pub struct RedisConfig {
 }
 
 /// What stands at the urls of a Redis.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RedisMode {
     /// One server.
