@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use tollgate::config::load::parse;
 use tollgate::config::value::{Size, Span};
 
-use crate::support::{build, config, tries};
+use crate::rules::{build, config};
+use crate::support::tries;
 
 fn read<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
     parse(text, Path::new("a.yaml")).ok()

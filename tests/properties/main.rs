@@ -11,9 +11,11 @@
 )]
 
 mod config;
+mod naive;
 mod path;
 mod query;
 mod routes;
+mod rules;
 mod seal;
 mod support;
 mod tokens;

@@ -1,59 +1,10 @@
 //! Does a path that passes have exactly one reading?
 
 use proptest::prelude::*;
-use tollgate::route::path::{CanonicalPath, PathForm, PathForms};
+use tollgate::route::path::{CanonicalPath, PathForms};
 
-use crate::support::{decode, encoded, many_tries};
-
-/// What a path is, found the naive way: its segments and forms, or nothing if it has no one
-/// reading.
-fn read(raw: &str) -> Option<(Vec<String>, PathForms)> {
-    let body = raw.strip_prefix('/')?;
-    let raw_segments = Vec::from_iter(body.split('/'));
-    let (mut segments, mut forms) = (Vec::new(), Vec::new());
-    for (index, segment) in raw_segments.iter().enumerate() {
-        // Each `%` needs two digits.
-        for (at, _) in segment.match_indices('%') {
-            let digits = segment.as_bytes().get(at + 1..at + 3)?;
-            if !digits.iter().all(u8::is_ascii_hexdigit) {
-                return None;
-            }
-        }
-        let text = String::from_utf8(decode(segment)).ok()?;
-        let is_dot = |part: &str| part == "." || part == "..";
-        let parts = || text.split('/').map(|part| part.split(';').next().unwrap());
-        if text.contains('\\')
-            || text.chars().any(|letter| letter.is_ascii_control())
-            || parts().any(is_dot)
-        {
-            return None;
-        }
-        if segment.is_empty() && index + 1 < raw_segments.len() {
-            forms.push(PathForm::EmptySegment);
-        }
-        if text.contains('/') {
-            forms.push(PathForm::EncodedSlash);
-        }
-        if text.contains(['?', '#']) {
-            forms.push(PathForm::EncodedDelimiter);
-        }
-        if text.contains(';') {
-            forms.push(PathForm::PathParameter);
-        }
-        if text
-            .split(['/', ';'])
-            .any(|part| part.ends_with(['.', ' ']))
-        {
-            forms.push(PathForm::TrailingDot);
-        }
-        // A back end that decodes again sees another text.
-        if decode(&text) != text.as_bytes() {
-            forms.push(PathForm::DoubleEncoding);
-        }
-        segments.push(text);
-    }
-    Some((segments, forms.into_iter().collect()))
-}
+use crate::naive::{decode, read_path};
+use crate::support::{encoded, many_tries};
 
 /// A piece of a path, in two spellings that mean the same.
 fn piece() -> impl Strategy<Value = (String, String)> {
@@ -90,7 +41,7 @@ fn path() -> impl Strategy<Value = (String, String)> {
 fn assert_read(raw: &str) -> Result<(), TestCaseError> {
     let parsed = CanonicalPath::parse(raw).ok();
     let found = parsed.map(|path| (path.segments().map(String::from).collect(), path.forms()));
-    prop_assert_eq!(found, read(raw), "{}", raw);
+    prop_assert_eq!(found, read_path(raw), "{}", raw);
     Ok(())
 }
 

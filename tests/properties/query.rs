@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use tollgate::credential::{find, is_in_query, other_subprotocols};
 use tollgate::route::TokenPlaces;
 
-use crate::support::{decode, many_tries, spelling};
+use crate::naive::decode;
+use crate::support::{many_tries, spelling};
 
 const NAMES: [&str; 3] = ["authorization", "access_token", "ticket"];
 

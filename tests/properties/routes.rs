@@ -6,22 +6,33 @@ use std::collections::BTreeSet;
 use http::Method;
 use proptest::prelude::*;
 use tollgate::refusal::{Detail, Reason};
-use tollgate::route::path::CanonicalPath;
+use tollgate::route::path::{CanonicalPath, PathForms};
 
-use crate::support::{build, config, tries};
+use crate::naive::read_path;
+use crate::rules::{build, config};
+use crate::support::tries;
 
 #[derive(Clone, Debug)]
 struct Pattern {
     host: &'static str,
     methods: BTreeSet<&'static str>,
-    segments: Vec<&'static str>,
+    segments: Vec<String>,
     has_rest: bool,
+    demand: Demand,
+    takes_empty: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Demand {
+    Nothing,
+    Scope,
+    Token,
 }
 
 impl Pattern {
     fn path(&self) -> String {
         let rest = self.has_rest.then_some("**");
-        let segments = self.segments.iter().copied().chain(rest);
+        let segments = self.segments.iter().map(String::as_str).chain(rest);
         format!("/{}", Vec::from_iter(segments).join("/"))
     }
 
@@ -32,19 +43,57 @@ impl Pattern {
         };
         let methods = Vec::from_iter(self.methods.iter().copied()).join(", ");
         let path = self.path();
+        let demand = match self.demand {
+            Demand::Nothing => "public: true, danger_unanchored: true",
+            Demand::Scope => "require: { scopes: [ s ] }",
+            Demand::Token => "public: false",
+        };
+        let allowed = if self.takes_empty {
+            "empty_segment"
+        } else {
+            ""
+        };
         format!(
-            "  - {{ name: \"{name}\", {host}methods: [ {methods} ], path: \"{path}\", upstream: app }}\n"
+            "  - {{ name: \"{name}\", {host}methods: [ {methods} ], path: \"{path}\", upstream: app, {demand}, allow_in_path: [ {allowed} ] }}\n"
         )
+    }
+
+    /// What is demanded of a token, and of which segments.
+    fn policy(&self) -> (Demand, Vec<usize>) {
+        let captures = self.segments.iter().enumerate();
+        let captures = captures.filter(|(_, segment)| *segment == CAPTURE);
+        match self.demand {
+            Demand::Nothing => (Demand::Nothing, Vec::new()),
+            demand => (demand, captures.map(|(place, _)| place).collect()),
+        }
+    }
+
+    /// As a back end sees it that knows neither case nor final slash.
+    fn folded(&self) -> Self {
+        let mut folded = self.clone();
+        for segment in &mut folded.segments {
+            *segment = segment.to_lowercase();
+        }
+        if !self.has_rest {
+            drop_final_slash(&mut folded.segments);
+        }
+        folded
+    }
+
+    /// As an operator writes it, without case and final slashes.
+    fn written(&self) -> String {
+        self.path().to_lowercase().trim_end_matches('/').to_owned()
     }
 
     /// Whether no rule says which of the two wins.
     fn clashes(&self, other: &Self) -> bool {
-        let are_alike = (self.host, self.path()) == (other.host, other.path());
+        let shape = |one: &Self| (one.host, one.path().replace(CAPTURE, "*"));
+        let are_alike = shape(self) == shape(other);
         let take_all = self.methods.is_empty() && other.methods.is_empty();
         are_alike && (take_all || !self.methods.is_disjoint(&other.methods))
     }
 
-    fn fits(&self, host: &str, path: &[&str]) -> bool {
+    fn fits(&self, host: &str, path: &[String]) -> bool {
         let is_host = match self.host.strip_prefix('*') {
             Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
             None => self.host.is_empty() || self.host == host,
@@ -52,9 +101,9 @@ impl Pattern {
         // A pattern that is `**` alone has no segments of its own.
         let own = &self.segments;
         let is_long_enough = path.len() == own.len() || (self.has_rest && path.len() > own.len());
-        let fits = |(own, asked): (&&str, &&str)| match *own {
-            "*" => !asked.is_empty(),
-            literal => literal == *asked,
+        let fits = |(own, asked): (&String, &String)| match own.as_str() {
+            "*" | CAPTURE => !asked.is_empty(),
+            literal => literal == asked,
         };
         is_host && is_long_enough && own.iter().zip(path).all(fits)
     }
@@ -70,11 +119,69 @@ impl Pattern {
             host if host.starts_with('*') => (1, Reverse(host.len())),
             _ => (0, Reverse(0)),
         };
-        let segment = |own: &&str| if *own == "*" { 2 } else { 1 };
+        let segment = |own: &String| match own.as_str() {
+            "*" | CAPTURE => 2,
+            _ => 1,
+        };
         let mut segments = Vec::from_iter(self.segments.iter().map(segment));
         segments.push(if self.has_rest { 3 } else { 0 });
         (host, segments, self.methods.is_empty())
     }
+}
+
+/// A segment that must be the token's subject.
+const CAPTURE: &str = "{sub}";
+
+fn drop_final_slash(segments: &mut Vec<String>) {
+    if segments.len() > 1 && segments.last().is_some_and(String::is_empty) {
+        segments.pop();
+    }
+}
+
+/// The most specific of the patterns that fit, and all methods of those that fit but for theirs.
+fn best<'a>(
+    patterns: &'a [(usize, Pattern)],
+    host: &str,
+    path: &[String],
+    method: &str,
+) -> Result<&'a (usize, Pattern), BTreeSet<&'static str>> {
+    let fitting = patterns.iter().filter(|(_, one)| one.fits(host, path));
+    let taking = fitting.clone().filter(|(_, one)| one.takes(method));
+    let all = fitting.flat_map(|(_, one)| one.methods.iter().copied());
+    let best = taking.min_by_key(|(_, one)| one.rank());
+    best.ok_or_else(|| all.collect())
+}
+
+/// Of those that clash the first is kept.
+fn without_clashes(patterns: impl IntoIterator<Item = (usize, Pattern)>) -> Vec<(usize, Pattern)> {
+    let mut kept = Vec::<(usize, Pattern)>::new();
+    for (name, one) in patterns {
+        if !kept.iter().any(|(_, other)| one.clashes(other)) {
+            kept.push((name, one));
+        }
+    }
+    kept
+}
+
+/// Whether a back end that knows neither case nor final slash would serve what another pattern
+/// guards by another policy.
+fn has_twin(
+    kept: &[(usize, Pattern)],
+    own: &Pattern,
+    host: &str,
+    path: &[String],
+    method: &str,
+) -> bool {
+    let folded = without_clashes(kept.iter().map(|(name, one)| (*name, one.folded())));
+    let mut path = Vec::from_iter(path.iter().map(|segment| segment.to_lowercase()));
+    drop_final_slash(&mut path);
+    let Ok((name, _)) = best(&folded, host, &path, method) else {
+        return false;
+    };
+    let (_, twin) = kept.iter().find(|(other, _)| other == name).unwrap();
+    twin.demand != Demand::Nothing
+        && twin.policy() != own.policy()
+        && twin.written() != own.written()
 }
 
 fn pattern() -> impl Strategy<Value = Pattern> {
@@ -86,24 +193,29 @@ fn pattern() -> impl Strategy<Value = Pattern> {
         "*.example",
         "*.a.example",
     ];
-    let segment = prop::sample::select(vec!["a", "a", "b", "*"]);
+    let segment = prop::sample::select(vec!["a", "a", "b", "A", "*", CAPTURE]);
+    let demand = prop::sample::select(vec![Demand::Nothing, Demand::Scope, Demand::Token]);
     (
         prop::sample::select(hosts.to_vec()),
         prop::collection::btree_set(prop::sample::select(vec!["GET", "POST", "PUT"]), 0..3),
         prop::collection::vec(segment, 0..4),
-        any::<bool>(),
-        any::<bool>(),
+        any::<(bool, bool, bool)>(),
+        demand,
     )
-        .prop_map(|(host, methods, mut segments, has_rest, has_slash)| {
+        .prop_map(|(host, methods, segments, flags, demand)| {
+            let (has_rest, has_slash, takes_empty) = flags;
+            let mut segments = Vec::from_iter(segments.into_iter().map(str::to_owned));
             // A final slash is an empty last segment.
             if !has_rest && (has_slash || segments.is_empty()) {
-                segments.push("");
+                segments.push(String::new());
             }
             Pattern {
                 host,
                 methods,
                 segments,
                 has_rest,
+                demand,
+                takes_empty,
             }
         })
 }
@@ -124,7 +236,8 @@ fn asked() -> impl Strategy<Value = Asked> {
         "xa.example",
         "other",
     ];
-    let segment = prop::sample::select(vec!["a", "a", "b", "c", "**"]);
+    let spellings = ["a", "a", "%61", "b", "A", "%41", "c", "**", ""];
+    let segment = prop::sample::select(spellings.to_vec());
     (
         prop::sample::select(hosts.to_vec()),
         prop::sample::select(vec!["GET", "POST", "DELETE"]),
@@ -150,43 +263,31 @@ proptest! {
         let (snapshot, _) = build(&config(&yaml)).expect("a config");
         let table = snapshot.expect("keys").routes;
 
-        // The first of those that clash is kept.
-        let mut kept: Vec<(usize, &Pattern)> = Vec::new();
-        for (name, one) in patterns.iter().enumerate() {
-            if !kept.iter().any(|(_, other)| one.clashes(other)) {
-                kept.push((name, one));
-            }
-        }
+        let kept = without_clashes(patterns.into_iter().enumerate());
         let built = Vec::from_iter(table.all().iter().map(|route| route.name.to_string()));
         prop_assert_eq!(built, Vec::from_iter(kept.iter().map(|(name, _)| name.to_string())));
 
         for Asked { host, method, path } in asked {
-            let segments = Vec::from_iter(path.strip_prefix('/').unwrap().split('/'));
-            let fitting = Vec::from_iter(kept.iter().filter(|(_, one)| one.fits(host, &segments)));
-            let taking = fitting.iter().filter(|(_, one)| one.takes(method));
-            let best = taking.min_by_key(|(_, one)| one.rank());
-            let path = CanonicalPath::parse(&path).unwrap();
-            let found = table.find(host, &path, &method.parse::<Method>().unwrap());
-            match (best, found) {
-                (Some((name, _)), found) => {
-                    let found = found.map(|route| route.name.to_string()).ok();
-                    prop_assert_eq!(found, Some(name.to_string()), "{} {}/{}", method, host, path.raw());
+            let (segments, forms) = read_path(&path).unwrap();
+            let expected = match best(&kept, host, &segments, method) {
+                Ok((name, own)) => {
+                    let has_form = forms != PathForms::default() && !own.takes_empty;
+                    match has_form || has_twin(&kept, own, host, &segments, method) {
+                        true => Err((Reason::AmbiguousPath, None)),
+                        false => Ok(name.to_string()),
+                    }
                 }
-                (None, Ok(route)) => prop_assert!(false, "{method} {host}/{}: {}", path.raw(), route.name),
-                (None, Err(refusal)) => {
-                    let all = fitting.iter().flat_map(|(_, one)| &one.methods).copied();
-                    let all = BTreeSet::from_iter(all);
-                    let expected = match all.is_empty() {
-                        true => (Reason::RouteNotFound, None),
-                        false => {
-                            let allow = Vec::from_iter(all).join(", ");
-                            (Reason::MethodNotAllowed, Some(Detail::Allow(allow)))
-                        }
-                    };
-                    let refused = (refusal.reason, refusal.detail);
-                    prop_assert_eq!(refused, expected, "{} {}/{}", method, host, path.raw());
+                Err(methods) if methods.is_empty() => Err((Reason::RouteNotFound, None)),
+                Err(methods) => {
+                    let allow = Vec::from_iter(methods).join(", ");
+                    Err((Reason::MethodNotAllowed, Some(Detail::Allow(allow))))
                 }
-            }
+            };
+            let canonical = CanonicalPath::parse(&path).unwrap();
+            let found = table.find(host, &canonical, &method.parse::<Method>().unwrap());
+            let found = found.map(|route| route.name.to_string());
+            let found = found.map_err(|refusal| (refusal.reason, refusal.detail));
+            prop_assert_eq!(found, expected, "{} {}{}", method, host, path);
         }
     }
 }

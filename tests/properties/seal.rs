@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use tollgate::config::secret::Secret;
 use tollgate::token::seal::{SealError, Sealer, UpstreamLogin};
 
-use crate::support::{SECRET, tries};
+use crate::rules::SECRET;
+use crate::support::tries;
 
 /// The longest name or password, in bytes.
 const LONGEST: usize = 512;

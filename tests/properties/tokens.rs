@@ -15,7 +15,8 @@ use tollgate::token::issue::{Grantee, Holder, Lineage, Order, TokenPair, issue_p
 use tollgate::token::verify::{VerifiedToken, verify};
 use tollgate::token::{RESERVED_CLAIMS, TokenType};
 
-use crate::support::{SECRET, snapshot, tries};
+use crate::rules::{SECRET, snapshot};
+use crate::support::tries;
 
 static RULES: LazyLock<Snapshot> = LazyLock::new(snapshot);
 
