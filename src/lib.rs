@@ -57,3 +57,6 @@ pub mod admin;
 pub mod telemetry;
 
 pub mod demo;
+
+#[cfg(fuzzing)]
+pub mod fuzzing;

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Installs what the tests against real services need: the brokers, Redis, promtool, curl, a Python with
-# real clients of MQTT and OAuth 2, and a Node with a real OpenID provider; and valgrind, which counts
-# instructions. For Debian and its children, as root or with sudo. Says nothing and touches nothing when
+# real clients of MQTT and OAuth 2, and a Node with a real OpenID provider; valgrind, which counts
+# instructions; g++, which compiles the fuzzer, and git, by which advisories are fetched. For Debian and its children, as root or with sudo. Says nothing and touches nothing when
 # all of it is there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-packages=(ca-certificates curl mosquitto prometheus python3 python3-venv rabbitmq-server redis-server valgrind)
+packages=(ca-certificates curl g++ git mosquitto prometheus python3 python3-venv rabbitmq-server redis-server valgrind)
 python=${CARGO_TARGET_DIR:-target}/python
 node=${CARGO_TARGET_DIR:-target}/node
 

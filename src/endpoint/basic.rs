@@ -54,7 +54,8 @@ async fn judge(
     ))
 }
 
-fn parse(pair: &str) -> Option<Attempt> {
+/// The name and password of a pair.
+pub(crate) fn parse(pair: &str) -> Option<Attempt> {
     let bytes = Secret::new(STANDARD.decode(pair).ok()?);
     let (name, password) = str::from_utf8(bytes.expose()).ok()?.split_once(':')?;
     Some(Attempt {

@@ -13,21 +13,21 @@ use crate::clock;
 use crate::inspected::Inspect;
 
 /// Tells whoever asks later of what there were too many: h2 hands no error on.
-pub(super) type Excess = Rc<Cell<Option<TooMany>>>;
+pub(crate) type Excess = Rc<Cell<Option<TooMany>>>;
 
 /// The time within which frames are counted.
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// More frames that carry nothing than are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TooMany {
+pub(crate) enum TooMany {
     Resets,
     ControlFrames,
 }
 
 /// Counts the frames of a client's HTTP/2 connection as they are read.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub(crate) struct Frames {
     /// For resets, and for others.
     most: [u32; 2],
     seen: [u32; 2],
@@ -47,7 +47,7 @@ const PREFACE: usize = 24;
 impl Frames {
     /// Fails, and tells `excess`, beyond so many resets, or other frames that carry nothing, within
     /// [`WINDOW`].
-    pub(super) fn new(most_resets: u32, most_others: u32, excess: Excess) -> Self {
+    pub(crate) fn new(most_resets: u32, most_others: u32, excess: Excess) -> Self {
         Self {
             most: [most_resets, most_others],
             seen: [0; 2],

@@ -5,7 +5,7 @@
 
 pub mod connection;
 pub mod drain;
-mod frames;
+pub(crate) mod frames;
 pub mod guard;
 pub mod listener;
 pub mod peer;

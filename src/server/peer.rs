@@ -114,7 +114,7 @@ pub struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
     /// Reads networks, or single addresses; notes every problem.
-    pub(super) fn build(
+    pub(crate) fn build(
         texts: &[String],
         trusts_everyone: bool,
         at: &str,

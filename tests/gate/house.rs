@@ -1,5 +1,6 @@
 //! Does the source keep the house's rules?
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -37,6 +38,8 @@ upstream     | clock config credential inspected local patient refusal route str
 token        | clock config refusal
 store        | clock config token::revocation
 telemetry    | clock credential::Location refusal token::verify::VerifiedToken upstream::tunnel::End
+
+fuzzing         | config::problem endpoint::basic identity::Attempt inspected server::frames server::peer token::issuer::jwks token::keys
 
 config          | admin cli::reload::ReloadConfig dialect identity route server store telemetry token upstream
 config/files    | config
@@ -235,6 +238,31 @@ fn banned_crates_are_not_depended_upon() {
     );
     let ring = tree.lines().find(|line| line.starts_with("ring v"));
     assert_eq!(ring, None);
+}
+
+#[test]
+fn what_is_fuzzed_is_built_of_what_is_released() {
+    let packages = |lock: &str| {
+        let text = std::fs::read_to_string(lock).unwrap();
+        let packages = text.split("[[package]]\n").skip(1);
+        let of = packages.map(|package| {
+            let mut lines = package.lines().map(str::to_owned);
+            (lines.next().unwrap(), lines.next().unwrap())
+        });
+        BTreeSet::from_iter(of)
+    };
+    let released = packages("Cargo.lock");
+    let own =
+        ["arbitrary", "libfuzzer-sys", "tollgate-fuzz"].map(|name| format!("name = \"{name}\""));
+    let fuzzed = packages("tests/fuzz/Cargo.lock");
+    let strange = fuzzed
+        .difference(&released)
+        .filter(|(name, _)| !own.contains(name));
+    let strange = Vec::from_iter(strange);
+    assert!(
+        strange.is_empty(),
+        "{strange:?}: cargo update --manifest-path tests/fuzz/Cargo.toml -p NAME --precise VERSION"
+    );
 }
 
 /// Every source file: its path below `src/`, and its text.

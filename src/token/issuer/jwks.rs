@@ -12,15 +12,15 @@ use crate::token::keys::{Key, KeyAlgorithm, MIN_RSA_BITS};
 
 /// A key that an issuer publishes.
 #[derive(Debug)]
-pub(super) struct PublicKey {
-    pub(super) key: Key,
+pub(crate) struct PublicKey {
+    pub(crate) key: Key,
     /// The public numbers as they came, to tell a changed key.
     material: String,
 }
 
 impl PublicKey {
     /// Whether it is the very same key under the same id.
-    pub(super) fn is(&self, other: &Self) -> bool {
+    pub(crate) fn is(&self, other: &Self) -> bool {
         (&self.key.id, &self.material) == (&other.key.id, &other.material)
             && self.key.algorithm == other.key.algorithm
     }
@@ -28,16 +28,16 @@ impl PublicKey {
 
 /// A key that is not used, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Skipped {
-    pub(super) id: Option<String>,
-    pub(super) why: String,
+pub(crate) struct Skipped {
+    pub(crate) id: Option<String>,
+    pub(crate) why: String,
 }
 
 /// What a JWK set holds.
 #[derive(Debug, Default)]
-pub(super) struct KeySet {
-    pub(super) keys: Vec<PublicKey>,
-    pub(super) skipped: Vec<Skipped>,
+pub(crate) struct KeySet {
+    pub(crate) keys: Vec<PublicKey>,
+    pub(crate) skipped: Vec<Skipped>,
 }
 
 /// The parameters that matter here (RFC 7517 section 4, RFC 7518 section 6, RFC 8037 section 2).
@@ -67,7 +67,7 @@ impl KeySet {
     ///
     /// # Errors
     /// If it is no JWK set at all.
-    pub(super) fn parse(json: &[u8], allowed: &[KeyAlgorithm]) -> Result<Self, serde_json::Error> {
+    pub(crate) fn parse(json: &[u8], allowed: &[KeyAlgorithm]) -> Result<Self, serde_json::Error> {
         let jwks: Jwks = serde_json::from_slice(json)?;
         let mut by_id = BTreeMap::<Option<String>, Vec<_>>::new();
         for value in jwks.keys {
@@ -95,7 +95,7 @@ impl KeySet {
     }
 
     /// The key with this id. A token without one is judged only if there is no choice.
-    pub(super) fn find(&self, id: Option<&str>) -> Option<&Key> {
+    pub(crate) fn find(&self, id: Option<&str>) -> Option<&Key> {
         let mut keys = self.keys.iter().map(|public| &public.key);
         match (id, self.keys.as_slice()) {
             (Some(id), _) => keys.find(|key| key.id == id),

@@ -3,7 +3,7 @@
 pub mod config;
 pub mod fetch;
 pub mod judge;
-mod jwks;
+pub(crate) mod jwks;
 pub mod source;
 mod url;
 
