@@ -48,7 +48,8 @@ pub struct AdminConfig {
     #[serde(default = "default_address")]
     pub address: Expanded,
     /// Danger: lets the address be one that other machines reach. Whoever reaches it can read
-    /// metrics and the names of keys, without any credential. In a pod, probes and Prometheus need this.
+    /// metrics and the names of keys, without any credential. Probes
+    /// (`tollgate healthcheck`) do not need it, nor does Prometheus (docs/deploy.md).
     #[serde(default)]
     pub danger_public: bool,
     /// Whether `/readyz` fails while the store cannot be asked. Default: it says `degraded`, with

@@ -75,6 +75,15 @@ enum Command {
         #[arg(long)]
         listener: Option<String>,
     },
+    /// Ask a running gate whether it is ready, as a container's probe: exit code 0 if it is, else 1
+    Healthcheck {
+        /// The gate's admin listener
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
+        admin: SocketAddr,
+        /// Ask only whether it runs, which it does while it drains, too
+        #[arg(long)]
+        live: bool,
+    },
     /// Read a password from standard input and print its hash for a users file
     HashPassword {
         /// The algorithm
@@ -239,6 +248,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
             };
             explain::explain(&config.path, question)
         }
+        Command::Healthcheck { admin, live } => tools::healthcheck(admin, live),
         Command::HashPassword { algorithm, form } => tools::hash_password(algorithm, form),
         Command::Schema => tools::schema(),
         Command::Reference { topic } => reference::print(topic),

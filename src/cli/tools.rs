@@ -14,6 +14,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::run::{prepare_file, prepare_with};
@@ -131,6 +132,22 @@ pub(super) fn revoke(admin: SocketAddr, asked: Option<RevokeRequest>) -> anyhow:
     Ok(())
 }
 
+/// Asks a running gate whether it is ready, or only whether it runs.
+pub(super) fn healthcheck(admin: SocketAddr, live: bool) -> anyhow::Result<()> {
+    let path = if live { "/livez" } else { "/readyz" };
+    let request = Request::get(path)
+        .header(HOST, admin.to_string())
+        .body(Full::default())?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let answer = runtime.block_on(async { timeout(PATIENCE, exchange(admin, request)).await });
+    let answer = answer.with_context(|| format!("no answer from {admin} in {PATIENCE:?}"))?;
+    say(answer?.trim());
+    Ok(())
+}
+
+/// How long a probe waits for its answer: a gate that takes longer is not well.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// Fetches the keys of the external issuer that a token says it is from, if it does.
 pub(super) fn load_keys(tokens: &Tokens, token: &str) -> anyhow::Result<()> {
     if let Some(source) = tokens.issuers.source_of(token) {
@@ -146,16 +163,18 @@ pub(super) fn ask_admin(
     request: Request<Full<Bytes>>,
 ) -> anyhow::Result<String> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let (status, text) = runtime.block_on(async {
-        let tcp = TcpStream::connect(admin).await;
-        let tcp = tcp.with_context(|| format!("cannot reach the admin listener at {admin}"))?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(tcp)).await?;
-        tokio::spawn(connection);
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        anyhow::Ok((status, response.into_body().collect().await?.to_bytes()))
-    })?;
-    let text = String::from_utf8_lossy(&text);
+    runtime.block_on(exchange(admin, request))
+}
+
+async fn exchange(admin: SocketAddr, request: Request<Full<Bytes>>) -> anyhow::Result<String> {
+    let tcp = TcpStream::connect(admin).await;
+    let tcp = tcp.with_context(|| format!("cannot reach the admin listener at {admin}"))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(tcp)).await?;
+    tokio::spawn(connection);
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    let text = String::from_utf8_lossy(&body);
     if !status.is_success() {
         bail!("the gate answered {status}: {}", text.trim());
     }

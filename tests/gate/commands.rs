@@ -332,3 +332,25 @@ fn a_check_tells_where_logins_are_what_routes_require_and_which_dangers_are_mean
         assert_eq!(is_told, output.status.success(), "{way}");
     }
 }
+
+#[test]
+fn a_healthcheck_succeeds_only_at_a_gate_that_answers() {
+    let gate = Builder::standard(Upstream::start().address, ROUTES).start();
+    let check =
+        |admin: &str, more: &[&str]| run(&[&["healthcheck", "--admin", admin], more].concat(), "");
+    let admin = gate.admin.to_string();
+    let ready = check(&admin, &[]);
+    assert_eq!((ready.status.code(), &*stdout(&ready)), (Some(0), "ok\n"));
+    assert_eq!(check(&admin, &["--live"]).status.code(), Some(0));
+
+    // Its connections wait in the backlog, and nobody answers them.
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mute = mute.local_addr().map(|it| (it.to_string(), mute)).unwrap();
+    let silence = check(&mute.0, &[]);
+    assert_eq!(silence.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&silence.stderr);
+    assert!(said.contains("no answer"), "{said}");
+    let (gone, listener) = mute;
+    drop(listener);
+    assert_eq!(check(&gone, &[]).status.code(), Some(1));
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::Request;
 
 use crate::support::client::{connect, read_response, send};
-use crate::support::gate::{Builder, Gate, claims, self_signed, sign};
+use crate::support::gate::{Builder, Gate, claims, run, self_signed, sign};
 use crate::support::held::Held;
 use crate::support::http2::{Http2, empty};
 use crate::support::raw::{accepting, read_head, read_rest};
@@ -127,6 +127,13 @@ fn while_it_drains_the_gate_lives_but_is_not_ready() {
             "{path}: {answer:?}"
         );
     }
+    let admin = gate.admin.to_string();
+    let check = ["healthcheck", "--admin", &admin];
+    assert_eq!(run(&check, "").status.code(), Some(1));
+    assert_eq!(
+        run(&[&check[..], &["--live"]].concat(), "").status.code(),
+        Some(0)
+    );
     upstream.answer();
 }
 
