@@ -44,6 +44,7 @@ mod memory;
 mod memphis;
 mod messages;
 mod metrics;
+mod monitoring;
 mod mounts;
 mod oauth2;
 mod oidc;

@@ -28,7 +28,7 @@ fn table() -> Vec<(String, String)> {
 }
 
 /// A gate that has seen everything that is counted.
-fn busy_gate() -> Gate {
+pub(crate) fn busy_gate() -> Gate {
     let upstream = Upstream::scripted(|seen, stream| {
         let status = if seen.target() == "/open/401" {
             401
@@ -50,6 +50,14 @@ fn busy_gate() -> Gate {
         .line("listeners:", "listeners: [ { address: \"127.0.0.1:0\", name: plain }, { address: \"127.0.0.1:0\", name: secure, tls: { certificate: a.crt, private_key: a.key } } ]")
         .certificate("a", &["gate.example"])
         .start();
+    make_busy(&gate);
+    gate.signal("HUP");
+    gate.wait_for_metric("tollgate_config_reloads_total{result=\"ok\"}", 1.0);
+    gate
+}
+
+/// Everything but the reload, once more.
+pub(crate) fn make_busy(gate: &Gate) {
     let login = gate.login("root", "memphis");
     let (token, refresh) = (
         login["jwt"].as_str().unwrap(),
@@ -81,9 +89,6 @@ fn busy_gate() -> Gate {
         .write_all(b"GET /open/a HTTP/1.1\r\nhost: gate.example\r\n\r\n")
         .unwrap();
     assert_eq!(read_response(&mut stream, false).status, 200);
-    gate.signal("HUP");
-    gate.wait_for_metric("tollgate_config_reloads_total{result=\"ok\"}", 1.0);
-    gate
 }
 
 #[test]
