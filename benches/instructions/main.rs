@@ -163,12 +163,13 @@ fn compare(counted: &Record) -> anyhow::Result<bool> {
     Ok(is_well)
 }
 
-/// Builds the gate with the profile `guard`; gives its path.
+/// Builds the gate with the profile `guard`, as deploy/build-static.sh does, so that the image is made
+/// of the very program that is counted; gives its path.
 fn build() -> anyhow::Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args([
-            "build",
+            "rustc",
             "--locked",
             "--profile",
             "guard",
@@ -177,6 +178,7 @@ fn build() -> anyhow::Result<PathBuf> {
         ])
         .arg("--target-dir")
         .arg(target_folder())
+        .args(["--", "-C", "target-feature=+crt-static"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
         .context("cannot start cargo")?;

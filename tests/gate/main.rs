@@ -22,6 +22,7 @@ mod credentials;
 mod cross_origin;
 mod dangers;
 mod datarhei;
+mod deploy;
 mod dumps;
 mod emnify;
 mod explain;
