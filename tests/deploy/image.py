@@ -159,7 +159,7 @@ def mount(folder, pod, gate):
     root = folder / "root"
     run = lambda *command: subprocess.run(command, check=True)
     owner = pod["securityContext"]["fsGroup"]
-    for name in ("etc/tollgate", "var/lib/tollgate"):
+    for name in ("etc/tollgate", "var/lib/tollgate", "proc", "dev"):
         (root / name).mkdir(parents=True)
     for name, text in {"etc/resolv.conf": RESOLVER, "etc/hosts": "127.0.0.1 localhost\n"}.items():
         (root / name).write_text(text)
@@ -171,6 +171,12 @@ def mount(folder, pod, gate):
     run("mount", "--bind", folder / "config", root / "etc/tollgate")
     run("mount", "-t", "tmpfs", "-o", f"mode=2770,gid={owner}", "tmpfs", root / "var/lib/tollgate")
     run("mount", "-o", "remount,bind,ro", root / "etc/tollgate")
+    # What every runtime has there, by OCI's runtime-spec (config-linux.md, "Default Devices").
+    run("mount", "-t", "proc", "proc", root / "proc")
+    run("mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", root / "dev")
+    for device in ("null", "zero", "full", "random", "urandom", "tty"):
+        (root / "dev" / device).touch()
+        run("mount", "--bind", f"/dev/{device}", root / "dev" / device)
     if gate["securityContext"]["readOnlyRootFilesystem"]:
         run("mount", "-o", "remount,bind,ro", root)
     return root

@@ -50,6 +50,8 @@ pub(crate) fn busy_gate() -> Gate {
         .line("listeners:", "listeners: [ { address: \"127.0.0.1:0\", name: plain }, { address: \"127.0.0.1:0\", name: secure, tls: { certificate: a.crt, private_key: a.key } } ]")
         .certificate("a", &["gate.example"])
         .start();
+    let checks = "tollgate_upstream_health_checks_total{result=\"ok\",upstream=\"app\"}";
+    gate.wait_for_metric(checks, 1.0);
     make_busy(&gate);
     gate.signal("HUP");
     gate.wait_for_metric("tollgate_config_reloads_total{result=\"ok\"}", 1.0);
@@ -63,8 +65,6 @@ pub(crate) fn make_busy(gate: &Gate) {
         login["jwt"].as_str().unwrap(),
         login["jwt_refresh_token"].as_str().unwrap(),
     );
-    let checks = "tollgate_upstream_health_checks_total{result=\"ok\",upstream=\"app\"}";
-    gate.wait_for_metric(checks, 1.0);
     let refresh = format!("{{\"jwt_refresh_token\":\"{refresh}\"}}");
     assert_eq!(gate.post_json("/auth/refreshToken", &refresh).status, 200);
     let wrong = "{\"username\":\"root\",\"password\":\"x\"}";
