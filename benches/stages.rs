@@ -172,7 +172,7 @@ fn headers(criterion: &mut Criterion) {
     let path = CanonicalPath::parse(head.uri.path()).expect("a path");
     criterion.bench_function("authorize and translate", |bencher| {
         bencher.iter_batched(
-            || (head.clone(), RequestBody(Upload::new(None, clock::now()))),
+            || (head.clone(), RequestBody(Upload::none(clock::now()))),
             |(head, body)| {
                 let permit = policy::authorize(&route.policy, Some(principal.clone()), &path);
                 let facts = Facts {
@@ -222,7 +222,7 @@ fn whole(criterion: &mut Criterion) {
         let client = Ipv4Addr::LOCALHOST.into();
         let (method, uri) = (head.method.clone(), head.uri.clone());
         let mut exchange = Exchange::start(method, uri, client, request_id.clone(), 0.01);
-        let body = RequestBody(Upload::new(None, exchange.started()));
+        let body = RequestBody(Upload::none(exchange.started()));
         let path = CanonicalPath::parse(head.uri.path()).expect("a path");
         let route = snapshot.routes.find("gate.example", &path, &head.method);
         let route = route.expect("a route");

@@ -10,10 +10,12 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::clock;
 use crate::refusal::Reason;
-use crate::server::guard::ConnectionGuard;
+use crate::server::guard::ExchangeGuard;
 use crate::telemetry::exchange::Exchange;
-use crate::upstream::body::{BodyError, ResponseBody, Upload, drain};
+use crate::upstream::body::{BodyError, ResponseBody, Upload};
+use crate::upstream::leftover::drain;
 
 /// The body of a response to a client.
 #[derive(Debug)]
@@ -25,6 +27,9 @@ pub struct GateBody {
     is_given: bool,
     /// When the exchange has to have ended.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// When a client that is still sending has to have sent more; made only once the upstream
+    /// waits, too.
+    hurry: Option<Pin<Box<Sleep>>>,
 }
 
 /// What must not end before the response does.
@@ -33,7 +38,7 @@ pub struct Kept {
     /// The request's body.
     pub upload: Rc<Upload>,
     /// The client's connection.
-    pub connection: ConnectionGuard,
+    pub connection: ExchangeGuard,
     /// When the exchange has to have ended.
     pub deadline: Option<Instant>,
 }
@@ -56,6 +61,7 @@ impl GateBody {
             kept: None,
             is_given: false,
             deadline: None,
+            hurry: None,
         }
     }
 
@@ -68,6 +74,7 @@ impl GateBody {
             kept: None,
             is_given: false,
             deadline: None,
+            hurry: None,
         }
     }
 
@@ -84,6 +91,32 @@ impl GateBody {
         self.source = Source::Broken(Some(error));
         context.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// The upstream waits, and perhaps for what the client does not send.
+    fn hurry_upload(&mut self, context: &mut Context<'_>) {
+        let Some(kept) = &self.kept else {
+            return;
+        };
+        while let Some(due) = kept.upload.due() {
+            if due <= clock::now() {
+                kept.upload.give_up();
+                return;
+            }
+            let due = Instant::from_std(due);
+            let hurry = self.hurry.get_or_insert_with(|| Box::pin(sleep_until(due)));
+            if hurry.deadline() != due {
+                hurry.as_mut().reset(due);
+            }
+            if hurry.as_mut().poll(context).is_pending() {
+                return;
+            }
+        }
+    }
+
+    /// What the client did, if it broke its upload: the upstream's answer breaks with it.
+    fn clients_fault(&self) -> Option<Reason> {
+        self.kept.as_ref()?.upload.fault()
     }
 
     fn was_taken(&mut self) {
@@ -118,6 +151,7 @@ impl Body for GateBody {
             self.deadline = None;
             return self.break_off(Reason::UpstreamTimeout, BodyError::Overtime, context);
         }
+        let clients_fault = self.clients_fault();
         let polled = match &mut self.source {
             // Polling the gate's own bytes cannot fail.
             Source::Own(body) => {
@@ -125,24 +159,31 @@ impl Body for GateBody {
                     .poll_frame(context)
                     .map_err(|never| match never {});
             }
-            Source::Upstream(body) => Pin::new(body).poll_frame(context),
+            Source::Upstream(body) => {
+                if clients_fault.is_some() {
+                    body.excuse();
+                }
+                Pin::new(body).poll_frame(context)
+            }
             Source::Broken(error) => return Poll::Ready(error.take().map(Err)),
         };
         match polled {
             Poll::Ready(Some(Err(error))) => {
-                let reason = match error {
-                    BodyError::Silent => Reason::UpstreamTimeout,
-                    _ => Reason::UpstreamBroken,
+                let reason = match (clients_fault, &error) {
+                    (Some(reason), _) => reason,
+                    (None, BodyError::Silent) => Reason::UpstreamTimeout,
+                    (None, _) => Reason::UpstreamBroken,
                 };
                 return self.break_off(reason, error, context);
             }
-            Poll::Ready(Some(Ok(_))) => {
+            Poll::Ready(Some(Ok(ref frame))) => {
                 if let Some(kept) = &self.kept {
-                    kept.connection.gave();
+                    kept.connection.gave(frame.data_ref().map_or(0, Bytes::len));
                     self.is_given = true;
                 }
             }
-            _ => {}
+            Poll::Pending => self.hurry_upload(context),
+            Poll::Ready(None) => {}
         }
         polled
     }

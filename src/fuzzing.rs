@@ -8,8 +8,9 @@ use crate::config::problem::Problems;
 use crate::endpoint::basic;
 use crate::identity::Attempt;
 use crate::inspected::Inspect as _;
-use crate::server::frames::{Frames, TooMany};
+use crate::server::frames::Frames;
 use crate::server::peer::TrustedProxies;
+use crate::server::shed::Cut;
 use crate::token::issuer::jwks::KeySet;
 use crate::token::keys::KeyAlgorithm;
 
@@ -22,12 +23,17 @@ pub fn count_frames<'a>(
     most_others: u32,
 ) -> Option<(usize, bool)> {
     let excess = Rc::new(Cell::new(None));
-    let mut frames = Frames::new(most_resets, most_others, Rc::clone(&excess));
+    let mut frames = Frames::new(
+        most_resets,
+        most_others,
+        Rc::clone(&excess),
+        Box::new(|_| ()),
+    );
     let mut read = 0;
     for piece in pieces {
         read += piece.len();
         if frames.inspect(&mut piece.to_vec()).is_err() {
-            return Some((read, excess.get() == Some(TooMany::Resets)));
+            return Some((read, excess.get() == Some(Cut::Http2Resets)));
         }
     }
     None

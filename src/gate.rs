@@ -26,7 +26,7 @@ use crate::route::path::CanonicalPath;
 use crate::route::policy::Permit;
 use crate::rules::Rules;
 use crate::server::LimitsConfig;
-use crate::server::guard::ConnectionGuard;
+use crate::server::guard::ExchangeGuard;
 use crate::server::peer::Peer;
 use crate::snapshot::Shared;
 use crate::telemetry::exchange::Exchange;
@@ -103,7 +103,7 @@ impl Gate {
     pub async fn handle(
         self: Rc<Self>,
         peer: Rc<Peer>,
-        connection: ConnectionGuard,
+        connection: ExchangeGuard,
         request: Request<Incoming>,
     ) -> Result<Response<GateBody>, Infallible> {
         let rules = self.rules();
@@ -123,8 +123,9 @@ impl Gate {
             is_cross_origin: head.headers.contains_key(ORIGIN),
             login_page: None,
         };
-        let upload = Upload::new(Some(body), walk.exchange.started());
-        let limit = rules.snapshot.limits.request_time.0;
+        let limits = &rules.snapshot.limits;
+        let upload = Upload::new(body, walk.exchange.started(), limits.upload_rate());
+        let limit = limits.request_time.0;
         let deadline = (!limit.is_zero()).then(|| Deadline::now() + limit);
         let walking = self.walk(&rules, &mut walk, &peer, head, &upload);
         let outcome = match deadline {

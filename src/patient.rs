@@ -1,49 +1,98 @@
-//! How long may a client not take what it is sent? Not longer than `limits.send_timeout`.
+//! How long may a client not take what it is sent? Not longer than `limits.send_timeout`, and not
+//! more slowly than `limits.min_download_rate`. Only time in which something waits for the client
+//! counts.
 //!
-//! A client that takes a byte now and then is slow, not stalled, and is not ended here.
+//! What the client took is seen by what the system's buffers took, which is in steps of some
+//! kilobytes.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// A stream whose writes fail, and say so to [`Stall`], if none of them gets on for too long.
+use crate::clock;
+use crate::pace::{Pace, Rate};
+
+/// A stream whose writes fail, and say so to [`Stall`], if none of them gets on for too long, or
+/// if they get on too slowly.
 #[derive(Debug)]
 pub struct Patient<S> {
     stream: S,
     limit: Duration,
+    pace: Pace,
     stall: Stall,
     /// Since a write first had to wait; made only then.
-    waiting: Option<Pin<Box<Sleep>>>,
+    waiting: Option<Wait>,
 }
 
-/// Tells whoever asks later whether a stream ended since nothing was taken: h2 hands no error on.
+#[derive(Debug)]
+struct Wait {
+    since: Instant,
+    alarm: Pin<Box<Sleep>>,
+    /// What the alarm means.
+    cause: Stalled,
+}
+
+/// What a client did not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stalled {
+    /// It took nothing for too long.
+    Silent = 1,
+    /// It took too little.
+    Slow = 2,
+}
+
+/// Tells whoever asks later whether a stream ended since too little was taken: h2 hands no error
+/// on.
 #[derive(Clone, Debug, Default)]
-pub struct Stall(Arc<AtomicBool>);
+pub struct Stall(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    cause: AtomicU8,
+    is_waiting: AtomicBool,
+}
 
 impl Stall {
-    /// Whether it did.
+    /// How it did, if it did.
     #[must_use]
-    pub fn has_come(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    pub fn come(&self) -> Option<Stalled> {
+        let cause = self.0.cause.load(Ordering::Relaxed);
+        [Stalled::Silent, Stalled::Slow]
+            .into_iter()
+            .find(|known| *known as u8 == cause)
+    }
+
+    /// Whether a write waits for the client right now.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.0.is_waiting.load(Ordering::Relaxed)
     }
 }
 
 impl<S> Patient<S> {
-    /// Waits for each write so long at most; for ever if that is no time.
+    /// Waits for each write so long at most; for ever if that is no time. All together have to
+    /// keep the rate.
     #[must_use]
-    pub const fn new(stream: S, limit: Duration, stall: Stall) -> Self {
+    pub const fn new(stream: S, limit: Duration, rate: Rate, stall: Stall) -> Self {
         Self {
             stream,
             limit,
+            pace: Pace::new(rate),
             stall,
             waiting: None,
         }
+    }
+
+    /// Where it is told that it ended.
+    #[must_use]
+    pub const fn stall(&self) -> &Stall {
+        &self.stall
     }
 
     fn judge<T>(
@@ -51,17 +100,50 @@ impl<S> Patient<S> {
         polled: Poll<io::Result<T>>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<T>> {
-        if polled.is_ready() || self.limit.is_zero() {
-            self.waiting = None;
+        if polled.is_ready() {
+            if let Some(wait) = self.waiting.take() {
+                let waited = clock::now().saturating_duration_since(wait.since);
+                // Its alarm is the judge: now the client has got on after all.
+                let _ = self.pace.waited(waited);
+                self.stall.0.is_waiting.store(false, Ordering::Relaxed);
+            }
             return polled;
         }
-        let limit = self.limit;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(limit)));
-        let is_over = waiting.as_mut().poll(context);
-        is_over.map(|()| {
-            self.stall.0.store(true, Ordering::Relaxed);
+        if self.waiting.is_none() {
+            self.waiting = self.wait();
+        }
+        let Some(wait) = &mut self.waiting else {
+            return polled;
+        };
+        wait.alarm.as_mut().poll(context).map(|()| {
+            let cause = wait.cause as u8;
+            self.stall.0.cause.store(cause, Ordering::Relaxed);
             Err(io::ErrorKind::TimedOut.into())
         })
+    }
+
+    /// A wait begins, if there is an end to it.
+    fn wait(&self) -> Option<Wait> {
+        let whole = Some(self.limit).filter(|limit| !limit.is_zero());
+        let (cause, within) = match (whole, self.pace.slack()) {
+            (None, None) => return None,
+            (Some(limit), Some(slack)) if slack < limit => (Stalled::Slow, slack),
+            (None, Some(slack)) => (Stalled::Slow, slack),
+            (Some(limit), _) => (Stalled::Silent, limit),
+        };
+        self.stall.0.is_waiting.store(true, Ordering::Relaxed);
+        Some(Wait {
+            since: clock::now(),
+            alarm: Box::pin(sleep(within)),
+            cause,
+        })
+    }
+
+    fn wrote(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = polled {
+            self.pace.got_on(bytes as u64);
+        }
+        polled
     }
 }
 
@@ -83,7 +165,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(context, bytes);
-        this.judge(polled, context)
+        let polled = this.judge(polled, context);
+        this.wrote(polled)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -105,7 +188,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write_vectored(context, buffers);
-        this.judge(polled, context)
+        let polled = this.judge(polled, context);
+        this.wrote(polled)
     }
 
     fn is_write_vectored(&self) -> bool {

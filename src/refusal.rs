@@ -101,6 +101,8 @@ pub enum Reason {
     MethodNotAllowed,
     /// The client did not send its request in time.
     RequestTimeout,
+    /// The client sent its body more slowly than it may.
+    UploadTooSlow,
     /// The body of a login is larger than the limit.
     BodyTooLarge,
     /// The request's target or a header is too long.
@@ -160,7 +162,7 @@ impl Reason {
             Self::RouteNotFound | Self::UnknownApplicationToken => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Throttled => StatusCode::TOO_MANY_REQUESTS,
-            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::RequestTimeout | Self::UploadTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::KeysUnavailable
@@ -215,6 +217,7 @@ impl Reason {
             Self::RouteNotFound => "route_not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::RequestTimeout => "request_timeout",
+            Self::UploadTooSlow => "upload_too_slow",
             Self::BodyTooLarge => "body_too_large",
             Self::HeadersTooLarge => "headers_too_large",
             Self::Overloaded => "overloaded",
@@ -280,6 +283,7 @@ impl Reason {
             Self::RouteNotFound => "Nothing is served here.",
             Self::MethodNotAllowed => "The method is not allowed here.",
             Self::RequestTimeout => "The request was not received in time.",
+            Self::UploadTooSlow => "The body came too slowly.",
             Self::BodyTooLarge => "The body is too large.",
             Self::HeadersTooLarge => "The request's headers are too large.",
             Self::KeysUnavailable => "The token cannot be judged now; try again shortly.",

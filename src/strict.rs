@@ -53,6 +53,10 @@ impl Inspect for Framing {
         }
         Ok(Some(at + 1))
     }
+
+    fn is_amid(&self) -> bool {
+        self.place != Place::RequestLine || self.skip > 0 || !self.held.is_empty()
+    }
 }
 
 impl Framing {

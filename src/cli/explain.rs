@@ -255,7 +255,7 @@ fn tell_upstream(
     facts: Facts<'_>,
     head: request::Parts,
 ) -> Result<(), Refusal> {
-    let body = RequestBody(Upload::new(None, clock::now()));
+    let body = RequestBody(Upload::none(clock::now()));
     let sealer = snapshot.tokens.sealer.as_ref();
     let outgoing = translate(permit, route, sealer, facts, head, body)?.into_inner();
     let upstream = snapshot.upstreams.get(route.upstream);

@@ -10,7 +10,7 @@ use super::Surroundings;
 use crate::config::secret::Secret;
 use crate::dialect::{Endpoint, Grant, Mount};
 use crate::refusal::{Reason, Refusal};
-use crate::upstream::body::RequestBody;
+use crate::upstream::body::{BodyError, RequestBody};
 
 /// Reads what a client asks for.
 pub(super) async fn read(
@@ -37,7 +37,11 @@ async fn collect(
         if error.is::<LengthLimitError>() {
             return Refusal::from(Reason::BodyTooLarge);
         }
-        Refusal::with_cause(Reason::MalformedRequest, error)
+        let reason = match error.downcast_ref() {
+            Some(BodyError::TooSlow) => Reason::UploadTooSlow,
+            _ => Reason::MalformedRequest,
+        };
+        Refusal::with_cause(reason, error)
     })?;
     Ok(Secret::new(body.to_bytes().to_vec()))
 }

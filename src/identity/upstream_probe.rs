@@ -90,7 +90,7 @@ impl UpstreamProbe {
         let gone = || Refusal::with_cause(Reason::Internal, "the probe's upstream is gone");
         let upstream = means.upstreams.get(self.upstream).ok_or_else(gone)?;
         let now = clock::now();
-        let upload = Upload::new(None, now);
+        let upload = Upload::none(now);
         let mut request = Request::new(RequestBody(Rc::clone(&upload)));
         *request.method_mut() = Method::GET;
         *request.uri_mut() = self.target.clone();

@@ -5,25 +5,29 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
+use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::LimitsConfig;
 use super::drain::WorkerDrain;
-use super::frames::{Excess, Frames, TooMany};
+use super::frames::{Excess, Frames};
 use super::guard::ConnectionGuard;
 use super::listener::{Accepted, Listener};
 use super::peer::{Entrance, Peer};
 use super::shed::Cut;
+use super::streams::Streams;
 use super::tls::Tls;
+use crate::clock;
 use crate::gate::Gate;
 use crate::inspected::Inspected;
-use crate::local::Local;
-use crate::patient::{Patient, Stall};
+use crate::linger::{Linger, Outlasted};
+use crate::patient::{Patient, Stall, Stalled};
 use crate::stream::{BUFFER, Stream};
 use crate::strict::Framing;
 
@@ -122,9 +126,11 @@ async fn serve_http1(
     if limits.header_count != HYPERS_HEADER_COUNT {
         builder.max_headers(limits.header_count);
     }
-    let stall = Stall::default();
-    let stream = Patient::new(stream, limits.send_timeout.0, stall.clone());
-    let stream = Inspected::new(stream, Framing::default());
+    let (stall, outlasted) = (Stall::default(), Outlasted::default());
+    let rate = limits.download_rate();
+    let stream = Patient::new(stream, limits.send_timeout.0, rate, stall.clone());
+    let linger = Linger::new(limits.linger_time.0, outlasted.clone());
+    let stream = Inspected::new(stream, Framing::default(), linger);
     let connection = builder
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
@@ -146,8 +152,10 @@ async fn serve_http1(
             return cut_for(&gate, &peer, Cut::HeaderTimeout);
         }
     };
-    let cut = stall.has_come().then_some(Cut::SendTimeout);
-    note(&gate, &peer, ended, cut);
+    note(&gate, &peer, ended, cut_by(&stall));
+    if outlasted.has_come() {
+        cut_for(&gate, &peer, Cut::LingerTime);
+    }
 }
 
 async fn serve_http2(
@@ -158,14 +166,22 @@ async fn serve_http2(
     guard: ConnectionGuard,
     drain: WorkerDrain,
 ) {
-    let service =
-        service_fn(|request| Rc::clone(&gate).handle(Rc::clone(&peer), guard.request(), request));
+    let (streams, rate) = (Rc::new(Streams::default()), limits.download_rate());
+    let service = service_fn(|request| {
+        let guard = guard.request_on(&streams, rate);
+        Rc::clone(&gate).handle(Rc::clone(&peer), guard, request)
+    });
     let (stall, excess) = (Stall::default(), Excess::default());
-    let stream = Patient::new(stream, limits.send_timeout.0, stall.clone());
+    let stream = Patient::new(stream, limits.send_timeout.0, rate, stall.clone());
     let (resets, others) = (limits.http2_resets, limits.http2_control_frames);
-    let frames = Frames::new(resets, others, Rc::clone(&excess));
-    let stream = Inspected::new(stream, frames);
-    let connection = http2::Builder::new(Local)
+    let refused = {
+        let (gate, peer) = (Rc::clone(&gate), Rc::clone(&peer));
+        Box::new(move |cut| stream_cut(&gate, &peer, cut, 1))
+    };
+    let frames = Frames::new(resets, others, Rc::clone(&excess), refused);
+    let unread = Linger::new(Duration::ZERO, Outlasted::default());
+    let stream = Inspected::new(stream, frames, unread);
+    let connection = http2::Builder::new(OfStreams(Rc::clone(&streams)))
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams)
         .max_header_list_size(u32::try_from(limits.header_size.bytes()).unwrap_or(u32::MAX))
@@ -174,13 +190,13 @@ async fn serve_http2(
         .max_send_buf_size(HTTP2_SEND_BUFFER)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
+    let tell = |cut, count| stream_cut(&gate, &peer, cut, count);
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
-        () = stalled(&guard, limits.send_timeout.0) => {
-            return cut_for(&gate, &peer, Cut::SendTimeout);
-        }
+        cut = stalled(&streams, &stall, limits, tell) => return cut_for(&gate, &peer, cut),
         () = idle(&guard, limits.header_timeout.0) => {
+            cut_for(&gate, &peer, Cut::HeaderTimeout);
             // Says goodbye to a client that listens; one that does not is left soon after.
             connection.as_mut().graceful_shutdown();
             timeout(FAREWELL, connection).await.unwrap_or(Ok(()))
@@ -190,11 +206,7 @@ async fn serve_http2(
             connection.await
         }
     };
-    let cut = excess.get().map(|excess| match excess {
-        TooMany::Resets => Cut::Http2Resets,
-        TooMany::ControlFrames => Cut::Http2ControlFrames,
-    });
-    let cut = cut.or_else(|| stall.has_come().then_some(Cut::SendTimeout));
+    let cut = excess.get().or_else(|| cut_by(&stall));
     note(&gate, &peer, ended, cut);
 }
 
@@ -203,17 +215,42 @@ const HYPERS_HEADER_COUNT: usize = 100;
 /// What may wait for the client on each stream, in bytes.
 const HTTP2_SEND_BUFFER: usize = 128 * 1024;
 
-/// Ends when bodies wait for the client's windows and none got on for `limit`, or up to twice
-/// that.
-async fn stalled(guard: &ConnectionGuard, limit: Duration) {
-    while !limit.is_zero() {
-        let before = guard.waits_since();
-        sleep(limit).await;
-        if before.is_some() && guard.waits_since() == before {
-            return;
+/// Ends streams that the client keeps waiting for `limits.send_timeout` or up to half as long
+/// again, or takes too slowly, and tells how many; ends itself when no other stream is left. Time in
+/// which the socket is full counts for the connection alone.
+async fn stalled(
+    streams: &Streams,
+    stall: &Stall,
+    limits: &LimitsConfig,
+    tell: impl Fn(Cut, usize),
+) -> Cut {
+    let (silence, rate) = (limits.send_timeout.0, limits.download_rate());
+    let bounds = [
+        Some(silence).filter(|silence| !silence.is_zero()),
+        rate.is_some().then_some(rate.grace),
+    ];
+    let shortest = bounds.into_iter().flatten().min();
+    let Some(pause) = shortest.map(|bound| bound / 4) else {
+        return pending().await;
+    };
+    let mut before = clock::now();
+    loop {
+        sleep(pause).await;
+        let now = clock::now();
+        let span = now.saturating_duration_since(before);
+        before = now;
+        let found = streams.look((!stall.is_waiting()).then_some(span), silence);
+        let cuts = [
+            (Cut::SendTimeout, found.silent),
+            (Cut::DownloadTooSlow, found.slow),
+        ];
+        for (cut, count) in cuts.into_iter().filter(|(_, count)| *count > 0) {
+            if found.is_all {
+                return cut;
+            }
+            tell(cut, count);
         }
     }
-    pending::<()>().await;
 }
 
 /// Ends when a connection should be told of the drain. One on which nothing was asked yet was
@@ -248,11 +285,31 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const FIRST_REQUEST_TRIES: u32 = 20;
 const FIRST_REQUEST_PAUSE: Duration = Duration::from_millis(25);
 
+/// Runs tasks on the worker's own thread, too. hyper hands each stream's over as soon as its request
+/// was handed to the service.
+#[derive(Clone, Debug)]
+struct OfStreams(Rc<Streams>);
+
+impl<F: Future + 'static> Executor<F> for OfStreams {
+    fn execute(&self, task: F) {
+        self.0.runs_in(spawn_local(task).abort_handle());
+    }
+}
+
+fn cut_by(stall: &Stall) -> Option<Cut> {
+    stall.come().map(|stalled| match stalled {
+        Stalled::Silent => Cut::SendTimeout,
+        Stalled::Slow => Cut::DownloadTooSlow,
+    })
+}
+
 fn note(gate: &Gate, peer: &Peer, ended: Result<(), hyper::Error>, cut: Option<Cut>) {
     let error = ended.err();
     let cut = cut.or_else(|| match &error {
         Some(error) if error.is_parse_too_large() => Some(Cut::HeadersTooLarge),
         Some(error) if error.is_parse() => Some(Cut::Malformed),
+        // An HTTP/2 client does not answer pings.
+        Some(error) if error.is_timeout() => Some(Cut::HeaderTimeout),
         _ => None,
     });
     if let Some(cut) = cut {
@@ -264,6 +321,16 @@ fn note(gate: &Gate, peer: &Peer, ended: Result<(), hyper::Error>, cut: Option<C
     }
 }
 
+/// Counts it, and tells it in the log: hyper's own refusals are no exchanges.
 fn cut_for(gate: &Gate, peer: &Peer, cut: Cut) {
-    gate.metrics().cut(&peer.entrance.listener, cut.label());
+    let (listener, reason) = (&peer.entrance.listener, cut.label());
+    gate.metrics().cut(listener, reason);
+    if cut.is_notable() {
+        tracing::info!(client.address = %peer.address, listener, reason, "connection cut");
+    }
+}
+
+fn stream_cut(gate: &Gate, peer: &Peer, cut: Cut, count: usize) {
+    gate.metrics()
+        .streams_cut(&peer.entrance.listener, cut.label(), count as u64);
 }

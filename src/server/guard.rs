@@ -5,21 +5,19 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use super::shed::Held;
+use super::streams::Streams;
+use crate::pace::Rate;
 use crate::telemetry::handles::Open;
 
 /// Keeps a connection counted, and its place taken, as long as anything holds it.
 #[derive(Clone, Debug)]
-pub struct ConnectionGuard(Rc<State>);
+pub(super) struct ConnectionGuard(Rc<State>);
 
 #[derive(Debug)]
 struct State {
     requests: Cell<u64>,
     _open: Open,
     _held: Held,
-    /// How many bodies wait for the client.
-    waiting: Cell<u32>,
-    /// How often a body got on.
-    taken: Cell<u64>,
 }
 
 impl ConnectionGuard {
@@ -29,15 +27,25 @@ impl ConnectionGuard {
             requests: Cell::new(0),
             _open: open,
             _held: held,
-            waiting: Cell::new(0),
-            taken: Cell::new(0),
         }))
     }
 
     /// A request arrived; its exchange holds what this gives.
-    pub(super) fn request(&self) -> Self {
+    pub(super) fn request(&self) -> ExchangeGuard {
         self.0.requests.set(self.0.requests.get().wrapping_add(1));
-        self.clone()
+        ExchangeGuard {
+            _connection: self.clone(),
+            stream: None,
+        }
+    }
+
+    /// As [`ConnectionGuard::request`], over one of these streams, whose client has to take what it
+    /// is sent at this rate.
+    pub(super) fn request_on(&self, streams: &Rc<Streams>, rate: Rate) -> ExchangeGuard {
+        let place = streams.begun(rate);
+        let mut exchange = self.request();
+        exchange.stream = Some((Rc::clone(streams), place));
+        exchange
     }
 
     /// How many requests arrived so far.
@@ -45,24 +53,40 @@ impl ConnectionGuard {
         self.0.requests.get()
     }
 
-    /// A body gave what the client has to take before it is asked for more.
-    pub(crate) fn gave(&self) {
-        self.0.waiting.set(self.0.waiting.get().saturating_add(1));
-    }
-
-    /// The client took it, or the body has ended.
-    pub(crate) fn was_taken(&self) {
-        self.0.waiting.set(self.0.waiting.get().saturating_sub(1));
-        self.0.taken.set(self.0.taken.get().wrapping_add(1));
-    }
-
-    /// How often the client took something, if some body waits for it to take more.
-    pub(super) fn waits_since(&self) -> Option<u64> {
-        (self.0.waiting.get() > 0).then_some(self.0.taken.get())
-    }
-
     /// Whether no exchange is under way; `holders` are the connection's own.
     pub(super) fn is_idle(&self, holders: usize) -> bool {
         Rc::strong_count(&self.0) <= holders
+    }
+}
+
+/// Keeps a connection in use as long as one of its exchanges lasts, and knows its stream.
+#[derive(Debug)]
+pub struct ExchangeGuard {
+    _connection: ConnectionGuard,
+    /// Over HTTP/2.
+    stream: Option<(Rc<Streams>, usize)>,
+}
+
+impl ExchangeGuard {
+    /// A body gave so many bytes, which the client has to take before it is asked for more.
+    pub(crate) fn gave(&self, length: usize) {
+        if let Some((streams, place)) = &self.stream {
+            streams.gave(*place, length);
+        }
+    }
+
+    /// The client took it.
+    pub(crate) fn was_taken(&self) {
+        if let Some((streams, place)) = &self.stream {
+            streams.was_taken(*place);
+        }
+    }
+}
+
+impl Drop for ExchangeGuard {
+    fn drop(&mut self) {
+        if let Some((streams, place)) = &self.stream {
+            streams.ended(*place);
+        }
     }
 }

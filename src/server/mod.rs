@@ -9,7 +9,8 @@ pub(crate) mod frames;
 pub mod guard;
 pub mod listener;
 pub mod peer;
-mod shed;
+pub(crate) mod shed;
+mod streams;
 pub mod tls;
 
 use std::io;
@@ -26,6 +27,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::config::problem::Problems;
 use crate::config::value::{Size, Span};
 use crate::gate::Gate;
+use crate::pace::Rate;
 use crate::snapshot::Shared;
 use crate::telemetry::batch::{batch_lines, end_batches};
 use crate::telemetry::metrics::Metrics;
@@ -87,9 +89,22 @@ pub struct LimitsConfig {
     pub header_size: Size,
     /// The most fields in a request's head.
     pub header_count: usize,
-    /// How long a client may take nothing of what it is sent before its connection is closed;
-    /// `0s`: for ever.
+    /// How long a client may take nothing of what it is sent before its connection is closed, or
+    /// over HTTP/2 its stream; `0s`: for ever.
     pub send_timeout: Span,
+    /// The least rate at which a client has to send a body, in bytes per second, else it gets 408;
+    /// `0B`: any. Only time in which the gate waits for the client counts; so does that of a body
+    /// which pauses on purpose.
+    pub min_upload_rate: Size,
+    /// The least rate at which a client has to take what waits for it, in bytes per second, else
+    /// its connection is closed, or over HTTP/2 its stream; `0B`: any. Answers and tunnels that
+    /// have nothing to send wait for nobody.
+    pub min_download_rate: Size,
+    /// How far a client may fall behind the two least rates.
+    pub rate_grace: Span,
+    /// How long a connection that is closed while its client is still sending reads on, so that
+    /// the client sees the answer; `0s`: not at all.
+    pub linger_time: Span,
     /// How long an exchange may take as a whole, from its head to its answer's last byte; tunnels
     /// are left out. Default: `0s`, for ever.
     pub request_time: Span,
@@ -123,6 +138,10 @@ impl Default for LimitsConfig {
             header_size: Size(64 * 1024),
             header_count: 100,
             send_timeout: Span::seconds(60),
+            min_upload_rate: Size(240),
+            min_download_rate: Size(240),
+            rate_grace: Span::seconds(60),
+            linger_time: Span::seconds(30),
             request_time: Span::seconds(0),
             login_body: Size(64 * 1024),
             login_timeout: Span::seconds(10),
@@ -137,6 +156,24 @@ impl Default for LimitsConfig {
 }
 
 impl LimitsConfig {
+    /// At which rate bodies have to come.
+    #[must_use]
+    pub const fn upload_rate(&self) -> Rate {
+        Rate {
+            bytes: self.min_upload_rate.0,
+            grace: self.rate_grace.0,
+        }
+    }
+
+    /// At which rate answers have to be taken.
+    #[must_use]
+    pub const fn download_rate(&self) -> Rate {
+        Rate {
+            bytes: self.min_download_rate.0,
+            grace: self.rate_grace.0,
+        }
+    }
+
     /// Notes every bound that would keep everybody out.
     pub fn check(&self, problems: &mut Problems) {
         let is_zero = [
@@ -145,6 +182,7 @@ impl LimitsConfig {
             ("handshake_timeout", self.handshake_timeout.0.is_zero()),
             ("header_timeout", self.header_timeout.0.is_zero()),
             ("header_count", self.header_count == 0),
+            ("rate_grace", self.rate_grace.0.is_zero()),
             ("login_timeout", self.login_timeout.0.is_zero()),
             ("hashing_threads", self.hashing_threads == 0),
             ("http2_streams", self.http2_streams == 0),

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 /// Why a connection was refused or cut off: a closed set, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cut {
+pub(crate) enum Cut {
     /// All of `limits.connections` are open.
     Connections,
     /// The address has all of `limits.connections_per_address`.
@@ -27,6 +27,14 @@ pub(super) enum Cut {
     HeaderTimeout,
     /// Nothing was taken for `limits.send_timeout`.
     SendTimeout,
+    /// Less was taken than `limits.min_download_rate`.
+    DownloadTooSlow,
+    /// The client was still sending after `limits.linger_time`.
+    LingerTime,
+    /// More than `limits.http2_streams`: that stream alone is refused.
+    Http2Streams,
+    /// More of something than h2 itself puts up with.
+    Http2Flood,
     /// More than `limits.http2_resets`.
     Http2Resets,
     /// More than `limits.http2_control_frames`.
@@ -43,9 +51,18 @@ impl Cut {
             Self::HeadersTooLarge => "headers_too_large",
             Self::HeaderTimeout => "header_timeout",
             Self::SendTimeout => "send_timeout",
+            Self::DownloadTooSlow => "download_too_slow",
+            Self::LingerTime => "linger_time",
+            Self::Http2Streams => "http2_streams",
+            Self::Http2Flood => "http2_flood",
             Self::Http2Resets => "http2_resets",
             Self::Http2ControlFrames => "http2_control_frames",
         }
+    }
+
+    /// Whether it is more than a connection that nobody uses any more.
+    pub(super) const fn is_notable(self) -> bool {
+        !matches!(self, Self::HeaderTimeout)
     }
 
     /// The whole answer over plain HTTP.
@@ -112,7 +129,7 @@ impl Admission {
             stream.write_all(cut.answer()).await?;
             stream.shutdown().await?;
             // What is left unread would reset the connection, and the answer with it.
-            let mut unread = [0; 1024];
+            let mut unread = [0; 8192];
             while stream.read(&mut unread).await? > 0 {}
             Ok::<_, std::io::Error>(())
         };

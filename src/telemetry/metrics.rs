@@ -122,6 +122,8 @@ metrics! {
         "Memory that the gate takes, apart from what is mapped from files, in bytes.";
     gauge memory_limit "tollgate_memory_limit_bytes" []
         "Memory beyond which nothing more is taken on, in bytes; 0 for none.";
+    counter streams_cut "tollgate_http2_streams_cut_total" ["listener", "cause"]
+        "HTTP/2 streams that the gate refused or cut off while their connection went on, by cause.";
     counter handshakes "tollgate_tls_handshakes_total" ["listener", "version", "result"]
         "TLS handshakes with clients, by version and result.";
     gauge not_after "tollgate_tls_certificate_not_after_timestamp_seconds" ["listener", "name"]
@@ -192,6 +194,12 @@ impl Metrics {
             let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
             gauge.with_label_values::<&str>(&[]).set(bytes);
         }
+    }
+
+    /// So many HTTP/2 streams were refused or cut off.
+    pub fn streams_cut(&self, listener: &str, cause: &'static str, count: u64) {
+        let cut = self.streams_cut.with_label_values(&[listener, cause]);
+        cut.inc_by(count);
     }
 
     /// A TLS handshake ended.

@@ -3,20 +3,19 @@
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::task::spawn_local;
-use tokio::time::{Instant as Deadline, timeout};
+use tokio::time::Instant as Deadline;
 
 use super::connect::Upstream;
 use super::lane::{Link, Turn};
 use crate::clock;
+use crate::pace::{Pace, Rate};
 use crate::refusal::Reason;
 use crate::telemetry::handles::UpstreamFault;
 
@@ -32,6 +31,11 @@ pub struct Upload {
     left: Cell<u64>,
     last: Cell<Instant>,
     flow: Cell<Flow>,
+    pace: Cell<Pace>,
+    /// Since when the client is waited for; not without a least rate.
+    since: Cell<Option<Instant>>,
+    /// Who waits.
+    waiter: RefCell<Option<Waker>>,
 }
 
 /// Who is waited for.
@@ -43,20 +47,35 @@ pub enum Flow {
     Downstream,
     /// The client sent more than it may.
     Excessive,
+    /// The client sent more slowly than it may.
+    TooSlow,
     /// The upstream has to take, or to answer.
     Upstream,
 }
 
 impl Upload {
-    /// Starts now; without a body, it is complete.
+    /// Starts now. The client has to keep the rate.
     #[must_use]
-    pub fn new(body: Option<Incoming>, now: Instant) -> Rc<Self> {
+    pub fn new(body: Incoming, now: Instant, rate: Rate) -> Rc<Self> {
+        Self::start(Some(body), now, rate)
+    }
+
+    /// Of a request without a body.
+    #[must_use]
+    pub fn none(now: Instant) -> Rc<Self> {
+        Self::start(None, now, Rate::NONE)
+    }
+
+    fn start(body: Option<Incoming>, now: Instant, rate: Rate) -> Rc<Self> {
         let (last, flow) = (Cell::new(now), Cell::new(Flow::Upstream));
         Rc::new(Self {
             body: RefCell::new(body),
             left: Cell::new(u64::MAX),
             last,
             flow,
+            pace: Cell::new(Pace::new(rate)),
+            since: Cell::new(None),
+            waiter: RefCell::new(None),
         })
     }
 
@@ -92,12 +111,72 @@ impl Upload {
         self.last.get()
     }
 
+    /// By when the client, which is waited for, has to have sent more to keep its rate.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        Some(self.since.get()? + self.pace.get().slack()?)
+    }
+
+    pub(super) fn has_pace(&self) -> bool {
+        self.pace.get().slack().is_some()
+    }
+
+    /// The client is too slow: whoever takes the body gets an error instead of more.
+    pub fn give_up(&self) {
+        self.flow.set(Flow::TooSlow);
+        if let Some(waiter) = self.waiter.take() {
+            waiter.wake();
+        }
+    }
+
     fn judge(&self, frame: Result<Frame<Bytes>, hyper::Error>) -> Result<Frame<Bytes>, BodyError> {
         let frame = frame?;
         let length = frame.data_ref().map_or(0, Bytes::len) as u64;
         let left = self.left.get().checked_sub(length);
         self.left.set(left.ok_or(BodyError::Excessive)?);
+        self.keep_pace(length)?;
         Ok(without_forgeable_trailers(frame))
+    }
+
+    /// Silence is told by an alarm, trickling here.
+    fn keep_pace(&self, length: u64) -> Result<(), BodyError> {
+        let Some(since) = self.since.take() else {
+            return Ok(());
+        };
+        let mut pace = self.pace.get();
+        let is_in_time = pace.waited(clock::now().saturating_duration_since(since));
+        pace.got_on(length);
+        self.pace.set(pace);
+        if is_in_time {
+            Ok(())
+        } else {
+            Err(BodyError::TooSlow)
+        }
+    }
+
+    fn wait(&self, context: &Context<'_>) {
+        if !self.has_pace() {
+            return;
+        }
+        if self.since.get().is_none() {
+            self.since.set(Some(clock::now()));
+        }
+        let mut waiter = self.waiter.borrow_mut();
+        match waiter.as_mut() {
+            Some(waiter) => waiter.clone_from(context.waker()),
+            None => *waiter = Some(context.waker().clone()),
+        }
+    }
+
+    /// What the client did, if it broke the upload.
+    #[must_use]
+    pub const fn fault(&self) -> Option<Reason> {
+        match self.flow.get() {
+            Flow::Broken => Some(Reason::MalformedRequest),
+            Flow::Excessive => Some(Reason::BodyTooLarge),
+            Flow::TooSlow => Some(Reason::UploadTooSlow),
+            Flow::Downstream | Flow::Upstream => None,
+        }
     }
 
     /// Who is waited for.
@@ -122,40 +201,21 @@ pub enum BodyError {
     /// The upstream kept silent for too long within it.
     #[error("no byte of the answer's body came within body_timeout")]
     Silent,
+    /// It came more slowly than it may.
+    #[error("the body came more slowly than limits.min_upload_rate")]
+    TooSlow,
 }
-
-/// Reads what is left of a request's body when its response has ended, so that the connection can
-/// go on: a client that is still sending would otherwise see a reset instead of the response.
-/// Stops after 256 KiB or two seconds.
-///
-/// An upload that the upstream is still taking is left to it.
-pub fn drain(upload: Rc<Upload>) {
-    if Rc::strong_count(&upload) > 1 {
-        return;
-    }
-    let body = RequestBody(upload);
-    if body.is_end_stream() {
-        return;
-    }
-    spawn_local(timeout(DRAIN_TIME, async move {
-        let mut body = body;
-        let mut left = MAX_DRAIN;
-        while let Some(Ok(frame)) = body.frame().await {
-            let length = frame.data_ref().map_or(0, Bytes::len);
-            match left.checked_sub(length) {
-                Some(rest) => left = rest,
-                None => return,
-            }
-        }
-    }));
-}
-
-const MAX_DRAIN: usize = 256 * 1024;
-const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// The body of a request, taken frame by frame from its [`Upload`].
 #[derive(Debug)]
 pub struct RequestBody(pub Rc<Upload>);
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        // Nobody takes it any more.
+        self.0.since.set(None);
+    }
+}
 
 impl Body for RequestBody {
     type Data = Bytes;
@@ -166,6 +226,9 @@ impl Body for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let upload = &self.0;
+        if upload.flow.get() == Flow::TooSlow {
+            return Poll::Ready(Some(Err(BodyError::TooSlow)));
+        }
         let mut body = upload.body.borrow_mut();
         let Some(body) = body.as_mut() else {
             return Poll::Ready(None);
@@ -175,11 +238,15 @@ impl Body for RequestBody {
         upload.flow.set(match &polled {
             Poll::Pending => Flow::Downstream,
             Poll::Ready(Some(Err(BodyError::Excessive))) => Flow::Excessive,
+            Poll::Ready(Some(Err(BodyError::TooSlow))) => Flow::TooSlow,
             Poll::Ready(Some(Err(_))) => Flow::Broken,
             Poll::Ready(_) => Flow::Upstream,
         });
         if polled.is_ready() {
             upload.last.set(clock::now());
+            upload.since.set(None);
+        } else {
+            upload.wait(context);
         }
         polled
     }
@@ -236,6 +303,11 @@ impl ResponseBody {
             body.give_back();
         }
         body
+    }
+
+    /// It breaks off, which is not the upstream's fault.
+    pub fn excuse(&mut self) {
+        self.lease = None;
     }
 
     fn give_back(&mut self) {

@@ -46,7 +46,8 @@ impl Upstream {
     /// [`Reason::UpstreamUnreachable`], [`Reason::UpstreamUnavailable`],
     /// [`Reason::UpstreamTimeout`], [`Reason::UpstreamBroken`]; [`Reason::RequestTimeout`] or
     /// [`Reason::MalformedRequest`] if it was the client that stalled or broke off;
-    /// [`Reason::BodyTooLarge`] if it sent more than the route takes.
+    /// [`Reason::BodyTooLarge`] if it sent more than the route takes, [`Reason::UploadTooSlow`] if
+    /// it did so too slowly.
     pub async fn send(
         self: &Rc<Self>,
         mut request: Request<RequestBody>,
@@ -194,6 +195,7 @@ impl Upstream {
                 (Refusal::with_cause(Reason::MalformedRequest, error), false)
             }
             (_, Flow::Excessive) => (Reason::BodyTooLarge.into(), false),
+            (_, Flow::TooSlow) => (Reason::UploadTooSlow.into(), false),
             (Failure::Broken(error) | Failure::Unsent(_, error), _) => {
                 self.metrics.fault(UpstreamFault::Broken);
                 (Refusal::with_cause(Reason::UpstreamBroken, error), true)

@@ -12,6 +12,7 @@ pub mod forward;
 mod found;
 mod health;
 mod lane;
+pub mod leftover;
 mod open;
 pub mod respond;
 pub mod retry;

@@ -21,6 +21,8 @@ use crate::strict::Framing;
 pub enum End {
     /// One end closed or broke.
     Closed,
+    /// The client took too little for too long.
+    Stalled,
     /// The client sent bytes before the upstream agreed; they were dropped.
     Early,
     /// The token expired.
@@ -35,6 +37,7 @@ impl End {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Closed => "closed",
+            Self::Stalled => "client_stalled",
             Self::Early => "sent_before_upgrade",
             Self::Expired => "expired",
             Self::Revoked => "revoked",
@@ -63,8 +66,11 @@ pub async fn join(
             None => pending().await,
         }
     };
+    let stall = downstream.stall().clone();
     tokio::select! {
-        () = copy_until_one_closes(downstream, upstream) => End::Closed,
+        () = copy_until_one_closes(downstream, upstream) => {
+            if stall.come().is_some() { End::Stalled } else { End::Closed }
+        }
         () = expired => End::Expired,
         Ok(()) = revoked => End::Revoked,
     }

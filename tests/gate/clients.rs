@@ -114,7 +114,7 @@ fn an_http2_client_that_says_nothing_is_hung_up_on() {
     let upstream = Upstream::start();
     let limits = "limits: { header_timeout: 300ms }";
     let gate = Builder::with_extra(upstream.address, ROUTES, limits)
-        .line("listeners:", "listeners: [ { address: \"127.0.0.1:0\", tls: { certificate: a.crt, private_key: a.key } } ]")
+        .line("listeners:", "listeners: [ { address: \"127.0.0.1:0\", name: secure, tls: { certificate: a.crt, private_key: a.key } } ]")
         .file("a.crt", &certificate)
         .file("a.key", key)
         .start();
@@ -136,6 +136,33 @@ fn an_http2_client_that_says_nothing_is_hung_up_on() {
             assert!(!connection.join().unwrap(), "{row}: still connected");
         }
     });
+    let cut = "tollgate_connections_cut_total{cause=\"header_timeout\",listener=\"secure\"}";
+    gate.wait_for_metric(cut, f64::from(u8::try_from(SILENCES.len()).unwrap()));
+}
+
+#[test]
+fn a_login_that_is_too_large_or_does_not_end_is_refused() {
+    let upstream = Upstream::start();
+    let limits = "limits: { login_body: 1KiB, login_timeout: 300ms }";
+    let gate = Builder::with_extra(upstream.address, ROUTES, limits).start();
+    let large = json!({"username": "root", "password": "x".repeat(2000)}).to_string();
+    let head = "POST /auth/authenticate HTTP/1.1\r\nhost: gate.example\r\n";
+    let unended = format!("{head}content-length: 100\r\n\r\n{{");
+    let chunked = format!(
+        "{head}transfer-encoding: chunked\r\n\r\n{:x}\r\n{large}\r\n0\r\n\r\n",
+        large.len()
+    );
+    for (status, reason, request) in [
+        (413, "body_too_large", chunked),
+        (408, "request_timeout", unended),
+    ] {
+        assert_eq!(gate.send(request).status, status, "{reason}");
+        let counted = format!(
+            "tollgate_logins_total{{dialect=\"memphis\",reason=\"{reason}\",result=\"refused\"}}"
+        );
+        gate.wait_for_metric(&counted, 1.0);
+    }
+    assert_eq!(log_in(&gate), 200);
 }
 
 const SILENCES: [(&str, &[u8]); 2] = [("nothing", b""), ("half a preface", b"PRI * HTTP/2.0\r\n")];

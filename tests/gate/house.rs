@@ -13,7 +13,7 @@ cli       | admin authority clock config credential demo dialect identity memory
 cli/summary | dialect::LoginConfig route server::ListenerConfig
 demo      | cli clock config identity telemetry
 admin     | clock config server snapshot store telemetry token
-server    | clock config gate inspected local patient refusal snapshot stream strict telemetry token
+server    | clock config gate inspected linger local pace patient refusal snapshot stream strict telemetry token
 
 gate      | admit answer authority body clock cors dialect endpoint identity refusal route rules server::LimitsConfig server::guard server::peer snapshot telemetry token upstream walk
 admit     | clock credential endpoint gate refusal route rules server::peer token walk
@@ -24,7 +24,7 @@ snapshot  | clock config dialect identity memory refusal route server::LimitsCon
 
 answer    | dialect refusal upstream::translate::X_REQUEST_ID
 authority | refusal
-body      | refusal server::guard telemetry upstream
+body      | clock refusal server::guard telemetry upstream
 cors      |
 
 route        | config dialect refusal token upstream
@@ -34,12 +34,12 @@ route/table  | refusal
 credential   | refusal route::TokenPlaces
 dialect      | clock::UnixTime config::problem config::secret config::value identity::Attempt identity::SecretKind refusal store::application token::Lifetimes token::TokenType token::issue::TokenPair token::verify::VerifiedToken
 identity     | clock config refusal token upstream
-upstream     | clock config credential inspected local patient refusal route stream strict telemetry token
+upstream     | clock config credential inspected local pace patient refusal route stream strict telemetry token
 token        | clock config refusal
 store        | clock config token::revocation
 telemetry    | clock credential::Location refusal token::verify::VerifiedToken upstream::tunnel::End
 
-fuzzing         | config::problem endpoint::basic identity::Attempt inspected server::frames server::peer token::issuer::jwks token::keys
+fuzzing         | config::problem endpoint::basic identity::Attempt inspected server::frames server::peer server::shed token::issuer::jwks token::keys
 
 config          | admin cli::reload::ReloadConfig dialect identity route server store telemetry token upstream
 config/files    | config
@@ -51,9 +51,11 @@ config/value    |
 clock           |
 refusal         |
 memory          | config::value::Size
-patient         |
+pace            |
+patient         | clock pace
 stream          |
-inspected       |
+linger          | clock
+inspected       | linger
 local           |
 strict          | inspected
 ";

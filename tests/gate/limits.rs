@@ -126,6 +126,37 @@ fn what_cannot_be_read_and_heads_that_never_end_are_counted() {
     threat::count("limits", 1);
 }
 
+#[test]
+fn what_cannot_be_read_is_told_in_the_log_without_a_byte_of_it() {
+    let upstream = Upstream::start();
+    let mut gate = start(upstream.address, "header_count: 20");
+    let many = "x-a: hunter2\r\n".repeat(30);
+    for (status, reason, request) in [
+        (400, "malformed", "GET /hunter2 HTTP/1.1\nhost: a\n\n"),
+        (
+            400,
+            "malformed",
+            "GET /hunter2\u{0} HTTP/1.1\r\nhost: a\r\n\r\n",
+        ),
+        (
+            431,
+            "headers_too_large",
+            &format!("GET / HTTP/1.1\r\nhost: a\r\n{many}\r\n"),
+        ),
+    ] {
+        assert_eq!(gate.send(request).status, status);
+        let line = gate.wait_for_log(reason, |line| {
+            line["message"] == "connection cut" && line["reason"] == reason
+        });
+        assert_eq!(line["client.address"], "127.0.0.1", "{line}");
+        assert_eq!(line["listener"], "plain", "{line}");
+    }
+    let log = gate.end();
+    assert_eq!(log.matches("connection cut").count(), 3, "{log}");
+    assert!(!log.contains("hunter2"), "{log}");
+    threat::count("limits", 1);
+}
+
 /// An upstream that sends without end, until it is left.
 fn endless() -> SocketAddr {
     accepting(|mut stream| {
