@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use crate::support::client::{connect, connect_tls, read_response, send};
+use crate::support::frames::{END_STREAM, Frames};
 use crate::support::gate::{Builder, Gate, claims, sign, sign_as};
 use crate::support::issuer::{Issuer, IssuerKey};
 use crate::support::upstream::Upstream;
@@ -89,6 +90,9 @@ pub(crate) fn make_busy(gate: &Gate) {
         .write_all(b"GET /open/a HTTP/1.1\r\nhost: gate.example\r\n\r\n")
         .unwrap();
     assert_eq!(read_response(&mut stream, false).status, 200);
+    let mut connection = Frames::connect(gate.listeners[1], &certificate, &[]);
+    connection.request(1, END_STREAM, &[("connection", "close")]);
+    assert_eq!(connection.answer(1), None);
 }
 
 #[test]
@@ -176,8 +180,9 @@ upstream_requests_total{code_class="4xx",upstream="app"} 1
 upstream_request_duration_seconds_count{upstream="app"} 4
 upstream_refusals_total{upstream="app"} 1
 upstream_errors_total{kind="connect",upstream="down"} 1
-tls_handshakes_total{listener="secure",result="ok",version="1.3"} 1
-connections_total{listener="secure"} 1
+tls_handshakes_total{listener="secure",result="ok",version="1.3"} 2
+connections_total{listener="secure"} 2
+http2_streams_cut_total{cause="malformed",listener="secure"} 1
 config_last_reload_successful 1
 requests_in_flight{route="api"} 0
 "#;
