@@ -185,6 +185,9 @@ impl Gate {
         let route = snapshot.routes.find(&host, &path, &head.method)?;
         walk.takes(rules.label(route), Voice::Route(route.dialect));
         upload.bound(route.body_size)?;
+        if let Some(bytes) = route.min_upload_rate {
+            upload.ask_rate(bytes);
+        }
         if route.login_page.is_some() && answer::wants_page(&head) {
             walk.login_page.clone_from(&route.login_page);
         }

@@ -45,6 +45,12 @@ impl Pace {
         }
     }
 
+    /// The rate.
+    #[must_use]
+    pub const fn rate(&self) -> Rate {
+        self.rate
+    }
+
     /// For how long the peer may still be waited for, if no byte comes; without a rate, for ever.
     #[must_use]
     pub fn slack(&self) -> Option<Duration> {

@@ -81,6 +81,10 @@ pub struct RouteConfig {
     /// The largest body of a request. Default: any.
     #[serde(default)]
     pub body_size: Option<Size>,
+    /// Instead of `limits.min_upload_rate`; `0B` where bodies pause on purpose, as gRPC's streams
+    /// do.
+    #[serde(default)]
+    pub min_upload_rate: Option<Size>,
     /// Which requests may be sent again after they failed. Default: none.
     #[serde(default)]
     pub retry: Option<RetryConfig>,
@@ -111,6 +115,8 @@ pub struct Route {
     pub(crate) allowed_forms: PathForms,
     /// The largest body, in bytes.
     pub body_size: u64,
+    /// The least rate of a body, in bytes per second, where it is the route's own.
+    pub min_upload_rate: Option<u64>,
     /// The upstream's place in the config's order.
     pub upstream: usize,
     /// What is demanded.
@@ -245,6 +251,7 @@ impl RouteConfig {
             pattern: self.path.clone(),
             allowed_forms: self.allow_in_path.iter().copied().collect(),
             body_size: self.body_size.map_or(u64::MAX, |size| size.0),
+            min_upload_rate: self.min_upload_rate.map(|rate| rate.0),
             upstream: upstream?,
             policy: if self.public {
                 Policy::Public

@@ -96,6 +96,12 @@ impl Upload {
         }
     }
 
+    /// From now on the client has to keep another rate, in bytes per second.
+    pub fn ask_rate(&self, bytes: u64) {
+        let rate = self.pace.get().rate();
+        self.pace.set(Pace::new(Rate { bytes, ..rate }));
+    }
+
     /// Whose fault it is that the exchange took too long.
     #[must_use]
     pub const fn overtime(&self) -> Reason {

@@ -72,6 +72,26 @@ fn a_client_that_trickles_its_upload_gets_408() {
 }
 
 #[test]
+fn a_route_may_have_a_rate_of_its_own() {
+    let upstream = accepting(|mut stream| {
+        read_head(&mut stream);
+        let mut body = [0; 40];
+        stream.read_exact(&mut body).unwrap();
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    });
+    let routes = ROUTES.replace("upstream: app", "upstream: app, min_upload_rate: 0B");
+    let gate = Builder::with_extra(upstream, &routes, &format!("limits: {{ {LIMITS} }}"))
+        .line("  app:", &app(upstream))
+        .start();
+    let mut stream = connect(gate.address());
+    stream.write_all(head("POST", 40).as_bytes()).unwrap();
+    // Forty times a pause take longer than the grace.
+    trickle(&stream);
+    assert_eq!(read_response(&mut stream, false).status, 200);
+    threat::count("least rates", 1);
+}
+
+#[test]
 fn an_answer_that_is_under_way_does_not_excuse_a_slow_upload() {
     let upstream = accepting(|mut stream| {
         read_head(&mut stream);
