@@ -15,6 +15,9 @@ use crate::config::Config;
 use crate::config::files::{Files, Looks};
 use crate::config::problem::Problems;
 use crate::config::value::Span;
+use crate::server::ListenerConfig;
+use crate::server::listener::{Listener, Unbound};
+use crate::telemetry::metrics::Metrics;
 
 /// How changes are noticed while the gate serves.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -60,21 +63,19 @@ impl Started {
     }
 
     /// What of another config comes into force at a restart alone.
-    fn waiting(&self, config: &Config, looks: &Looks) -> Vec<&'static str> {
+    fn waiting(&self, config: &Config) -> Vec<&'static str> {
         let old = &self.config;
-        let keys = config.listeners.iter().flat_map(|listener| &listener.tls);
-        let mut certificates = keys.flat_map(|tls| tls.files());
+        let listeners = |config: &Config| config.listeners.len();
+        let mut pairs = old.listeners.iter().zip(&config.listeners);
+        let are_alike = listeners(old) == listeners(config)
+            && pairs.all(|(old, new)| ListenerConfig::is_alike(old, new));
         let limits = |config: &Config| {
             let limits = &config.limits;
             let hashing = (limits.hashing_threads, limits.hashing_queue);
             (limits.connections, hashing)
         };
         let parts = [
-            ("listeners", old.listeners != config.listeners),
-            (
-                "certificates",
-                certificates.any(|path| !self.looks.agree_on(path, looks)),
-            ),
+            ("listeners", !are_alike),
             ("admin", old.admin != config.admin),
             ("workers", old.workers != config.workers),
             ("tokens.cache", old.tokens.cache != config.tokens.cache),
@@ -102,7 +103,12 @@ impl Reloader {
     ///
     /// # Errors
     /// If a thread cannot be had.
-    pub(super) fn start(file: &Path, started: Started, admin: Arc<Admin>) -> anyhow::Result<Self> {
+    pub(super) fn start(
+        file: &Path,
+        started: Started,
+        admin: Arc<Admin>,
+        listeners: Vec<Arc<Listener>>,
+    ) -> anyhow::Result<Self> {
         let (ask, asked) = sync_channel(1);
         let watch = Watch {
             file: file.to_owned(),
@@ -110,6 +116,7 @@ impl Reloader {
             known: Known::new(started.looks.clone()),
             started,
             admin,
+            listeners,
         };
         let thread = thread::Builder::new().name("reload".to_owned());
         thread.spawn(move || watch.run(&asked))?;
@@ -127,6 +134,7 @@ struct Watch {
     file: PathBuf,
     started: Started,
     admin: Arc<Admin>,
+    listeners: Vec<Arc<Listener>>,
     interval: Span,
     known: Known,
 }
@@ -153,11 +161,14 @@ impl Watch {
         self.known = Known::new(files.looks());
         match outcome {
             Ok(prepared) => {
-                let waiting = self.started.waiting(&prepared.config, &self.known.seen);
+                let waiting = self.started.waiting(&prepared.config);
                 self.interval = prepared.config.reload.interval;
+                // Nothing from here on can fail: all of it comes into force, or none did.
                 self.admin.shared.swap(prepared.snapshot);
+                self.renew_certificates(prepared.listeners);
                 self.admin.metrics.reloaded(true);
-                tracing::info!("the config was read again; listeners, admin and workers stay");
+                self.admin.metrics.waits_for_restart(!waiting.is_empty());
+                tracing::info!("the config was read again and is in force");
                 if !waiting.is_empty() {
                     let parts = waiting.join(", ");
                     tracing::warn!(parts, "parts of the new config wait for a restart");
@@ -167,6 +178,35 @@ impl Watch {
                 self.admin.metrics.reloaded(false);
                 tracing::error!(%error, "the new config was refused; the old one goes on");
             }
+        }
+    }
+}
+
+impl Watch {
+    /// Gives each listener the certificates that the new config has for it; the metric follows.
+    fn renew_certificates(&self, mut next: Vec<Unbound>) {
+        let metrics = &self.admin.metrics;
+        for listener in &self.listeners {
+            let Some(replaced) = listener.renew(&mut next) else {
+                continue;
+            };
+            for (name, _) in replaced.expiries() {
+                metrics.no_certificate(&listener.name, name);
+            }
+            tracing::info!(listener = listener.name, "new certificates are in force");
+        }
+        tell_expiries(metrics, &self.listeners);
+    }
+}
+
+/// Puts in the metrics when each certificate expires.
+pub(super) fn tell_expiries(metrics: &Metrics, listeners: &[Arc<Listener>]) {
+    for listener in listeners {
+        let Some(tls) = &listener.tls else {
+            continue;
+        };
+        for (name, not_after) in tls.load().expiries() {
+            metrics.certificate(&listener.name, name, not_after);
         }
     }
 }

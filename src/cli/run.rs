@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::dumps;
 use super::keep::Keepers;
-use super::reload::{Reloader, Started};
+use super::reload::{Reloader, Started, tell_expiries};
 use super::say;
 use crate::admin::Admin;
 use crate::clock;
@@ -44,7 +44,7 @@ pub struct Prepared {
     pub config: Config,
     /// The rules.
     pub snapshot: Snapshot,
-    listeners: Vec<Unbound>,
+    pub(super) listeners: Vec<Unbound>,
     /// Where operators will connect.
     pub admin: SocketAddr,
     /// Where state will be kept.
@@ -127,7 +127,7 @@ pub fn run(file: &Path) -> anyhow::Result<()> {
     let outcome = runtime.block_on(async {
         let signals = Signals::catch()?;
         let mut serving = serve(prepared).await?;
-        let reloader = Reloader::start(file, started, Arc::clone(&serving.admin))?;
+        let reloader = serving.reloader(file, started)?;
         serving.look_ahead().await;
         serving.announce();
         serving.until_signalled(signals, Some(reloader)).await
@@ -226,11 +226,7 @@ pub async fn serve(prepared: Prepared) -> anyhow::Result<Serving> {
     let (stop, drain) = drain::channel(config.drain.grace.0);
     let metrics = Metrics::new()?;
     metrics.set_build_info();
-    for listener in &listeners {
-        for (name, not_after) in listener.tls.iter().flat_map(|tls| &tls.expiries) {
-            metrics.certificate(&listener.name, name, *not_after);
-        }
-    }
+    tell_expiries(&metrics, &listeners);
     let registries = Registries::default();
     registries.add(&metrics);
     let count = config.worker_count();
@@ -257,6 +253,11 @@ pub async fn serve(prepared: Prepared) -> anyhow::Result<Serving> {
 }
 
 impl Serving {
+    fn reloader(&self, file: &Path, started: Started) -> anyhow::Result<Reloader> {
+        let (admin, listeners) = (Arc::clone(&self.admin), self.listeners.clone());
+        Reloader::start(file, started, admin, listeners)
+    }
+
     /// Where clients connect.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {

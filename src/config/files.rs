@@ -196,12 +196,6 @@ impl Looks {
             looks: self.looks.keys().map(look).collect(),
         }
     }
-
-    /// Whether the same was found at this path.
-    #[must_use]
-    pub fn agree_on(&self, path: &Path, other: &Self) -> bool {
-        self.looks.get(path) == other.looks.get(path)
-    }
 }
 
 /// What was found at one path.

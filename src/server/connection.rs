@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -71,11 +72,11 @@ enum Protocol {
 async fn handshake(
     gate: &Gate,
     listener: &Listener,
-    tls: &Tls,
+    tls: &ArcSwap<Tls>,
     tcp: TcpStream,
     limits: &LimitsConfig,
 ) -> Option<(Stream, Protocol)> {
-    let accepting = TlsAcceptor::from(Arc::clone(&tls.config)).accept(tcp);
+    let accepting = TlsAcceptor::from(Arc::clone(&tls.load().config)).accept(tcp);
     let count = |version: &str, result: &str| {
         gate.metrics().handshake(&listener.name, version, result);
     };

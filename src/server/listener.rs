@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -29,8 +30,10 @@ pub struct Listener {
     pub address: SocketAddr,
     /// The name in metrics.
     pub name: String,
-    /// Certificates; without them it speaks plain HTTP.
-    pub tls: Option<Tls>,
+    /// What the next handshakes are done with; without it the listener speaks plain HTTP.
+    pub tls: Option<ArcSwap<Tls>>,
+    /// The address as it is written in the config.
+    written: String,
     proxies: TrustedProxies,
     /// Keeps the port; it never listens.
     _first: Socket,
@@ -40,6 +43,7 @@ pub struct Listener {
 #[derive(Debug)]
 pub struct Unbound {
     address: SocketAddr,
+    written: String,
     name: String,
     tls: Option<Tls>,
     proxies: TrustedProxies,
@@ -99,6 +103,7 @@ impl ListenerConfig {
         };
         Some(Unbound {
             address,
+            written: text.clone(),
             name: self.name().to_owned(),
             tls,
             proxies,
@@ -114,6 +119,7 @@ impl Unbound {
     pub fn bind(self) -> Result<Listener, BindError> {
         let Self {
             address,
+            written,
             name,
             tls,
             proxies,
@@ -129,7 +135,8 @@ impl Unbound {
         Ok(Listener {
             address,
             name,
-            tls,
+            tls: tls.map(ArcSwap::from_pointee),
+            written,
             proxies,
             _first: first,
         })
@@ -153,6 +160,19 @@ impl Listener {
         let socket = bind(self.address)?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())
+    }
+
+    /// Takes on the certificates that `next` has for the listener with the same address and name,
+    /// and takes that out of it. Handshakes from now on see them; open connections go on. Where
+    /// nothing differs, sessions can still be resumed. Gives what was replaced.
+    pub fn renew(&self, next: &mut Vec<Unbound>) -> Option<Arc<Tls>> {
+        let is_same = |other: &Unbound| other.written == self.written && other.name == self.name;
+        let place = next.iter().position(is_same)?;
+        let (current, next) = (self.tls.as_ref()?, next.remove(place).tls?);
+        if current.load().is_same(&next) {
+            return None;
+        }
+        Some(current.swap(Arc::new(next)))
     }
 
     /// `http` or `https`.

@@ -66,6 +66,19 @@ pub struct ListenerConfig {
     pub danger_trust_everyone: bool,
 }
 
+impl ListenerConfig {
+    /// Whether nothing differs but what a running listener can take on: its certificates and the
+    /// versions of TLS.
+    #[must_use]
+    pub fn is_alike(&self, other: &Self) -> bool {
+        let without = |config: &Self| Self {
+            tls: None,
+            ..config.clone()
+        };
+        self.tls.is_some() == other.tls.is_some() && without(self) == without(other)
+    }
+}
+
 /// Bounds on what clients may take.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -62,8 +62,9 @@ pub enum TlsVersion {
 pub struct Tls {
     /// What rustls works with.
     pub config: Arc<ServerConfig>,
-    /// For each certificate its first name, and when it expires in seconds since the epoch.
-    pub expiries: Vec<(String, i64)>,
+    /// What clients may see, the default first.
+    certificates: Vec<Certificate>,
+    min_version: TlsVersion,
 }
 
 #[derive(Debug)]
@@ -73,15 +74,33 @@ struct Certificate {
     not_after: i64,
 }
 
-impl TlsConfig {
-    /// Every file that it names.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let default = [&self.certificate, &self.private_key];
-        let others = self.sni.iter();
-        let others = others.flat_map(|other| [&other.certificate, &other.private_key]);
-        default.into_iter().chain(others).map(PathBuf::as_path)
+impl Tls {
+    /// For each certificate its first name, and when it expires in seconds since the epoch.
+    pub fn expiries(&self) -> impl Iterator<Item = (&str, i64)> {
+        self.certificates.iter().map(|certificate| {
+            let name = certificate.names.first();
+            (
+                name.map_or("(no name)", String::as_str),
+                certificate.not_after,
+            )
+        })
     }
 
+    /// Whether clients could tell no difference. A certificate holds the public key, so that the
+    /// private ones need not be looked at.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let chains = |tls: &Self| {
+            let chains = tls.certificates.iter();
+            chains
+                .map(|certificate| certificate.key.cert.clone())
+                .collect::<Vec<_>>()
+        };
+        self.min_version == other.min_version && chains(self) == chains(other)
+    }
+}
+
+impl TlsConfig {
     /// Reads certificates and keys; notes every problem.
     #[must_use]
     pub fn build(&self, at: &str, files: &Files, problems: &mut Problems) -> Option<Tls> {
@@ -90,32 +109,26 @@ impl TlsConfig {
             let at = format!("{at}.sni[{index}]");
             read(&at, &other.certificate, &other.private_key, files, problems)
         });
-        let others: Vec<_> = others.collect();
+        let mut certificates: Vec<_> = others.collect();
         let default = default?;
-        let expiries = [&default].into_iter().chain(&others).map(|certificate| {
-            let name = certificate
-                .names
-                .first()
-                .map_or("(no name)", String::as_str);
-            (name.to_owned(), certificate.not_after)
-        });
-        let expiries = expiries.collect();
         let mut by_name = HashMap::new();
-        for certificate in others {
-            for name in certificate.names {
+        for certificate in &certificates {
+            for name in &certificate.names {
                 by_name
-                    .entry(name)
+                    .entry(name.clone())
                     .or_insert_with(|| Arc::clone(&certificate.key));
             }
         }
         let resolver = Resolver {
             by_name,
-            default: default.key,
+            default: Arc::clone(&default.key),
         };
+        certificates.insert(0, default);
         let config = self.server_config(resolver);
         Some(Tls {
             config: Arc::new(problems.take(at, config)?),
-            expiries,
+            certificates,
+            min_version: self.min_version,
         })
     }
 

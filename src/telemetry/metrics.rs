@@ -132,6 +132,8 @@ metrics! {
         "Attempts to put a changed config in force, by result.";
     gauge config_last_reload "tollgate_config_last_reload_successful" []
         "Whether the last attempt to put a changed config in force succeeded; 1 before the first.";
+    gauge restart_needed "tollgate_config_restart_needed" []
+        "Whether parts of the config wait for a restart; the log says which.";
     gauge build_info "tollgate_build_info" ["version", "revision"]
         "Which build runs; always 1.";
 }
@@ -216,6 +218,12 @@ impl Metrics {
             .set(not_after);
     }
 
+    /// A certificate is served no more.
+    pub fn no_certificate(&self, listener: &str, name: &str) {
+        // One that was never there is as good as removed.
+        let _ = self.not_after.remove_label_values(&[listener, name]);
+    }
+
     /// So many entries are in the cache of verified tokens.
     pub fn set_cache_entries(&self, entries: usize) {
         let entries = i64::try_from(entries).unwrap_or(i64::MAX);
@@ -273,11 +281,19 @@ impl Metrics {
             .set(i64::from(is_success));
     }
 
+    /// Whether the config in force has parts that only a restart puts in force.
+    pub fn waits_for_restart(&self, does_wait: bool) {
+        self.restart_needed
+            .with_label_values::<&str>(&[])
+            .set(i64::from(does_wait));
+    }
+
     /// This build runs, with the config that it started with.
     pub fn set_build_info(&self) {
         self.config_last_reload
             .with_label_values::<&str>(&[])
             .set(1);
+        self.waits_for_restart(false);
         // There from the first scrape on, so that an alert can tell zero from nothing.
         self.refresh_reuse.with_label_values::<&str>(&[]).inc_by(0);
         let revision = option_env!("TOLLGATE_REVISION").unwrap_or("unknown");

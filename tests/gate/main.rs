@@ -14,6 +14,7 @@ mod access_log;
 mod application_tokens;
 mod basic;
 mod cache;
+mod certificates;
 mod chaos;
 mod clients;
 mod commands;

@@ -75,16 +75,16 @@ pub(crate) fn connect_tls(
     StreamOwned::new(session, connect(address))
 }
 
-/// A client's TLS that trusts `certificate` (PEM), with these ALPN protocols and versions.
+/// A client's TLS that trusts what is in `certificate` (PEM), with these ALPN protocols and versions.
 pub(crate) fn tls_config(
     certificate: &str,
     alpn: &[&str],
     versions: &[&'static rustls::SupportedProtocolVersion],
 ) -> ClientConfig {
     let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap())
-        .unwrap();
+    for trusted in CertificateDer::pem_slice_iter(certificate.as_bytes()) {
+        roots.add(trusted.unwrap()).unwrap();
+    }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
