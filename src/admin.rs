@@ -1,7 +1,7 @@
 //! What may operators and probes ask? On an address of its own, never on a public listener:
 //!
 //! - `GET /livez`: 200 while the process runs.
-//! - `GET /readyz`: 200 while it serves, 503 once it drains or before the store was first read; it
+//! - `GET /readyz`: 200 while it serves, 503 once it is told to end or before the store was first read; it
 //!   says whether the store cannot be asked.
 //! - `GET /metrics`: Prometheus' text format.
 //! - `GET /keys`: which keys tokens are judged with, in JSON; never the keys themselves.
@@ -156,7 +156,7 @@ impl Admin {
 
     fn ready(&self) -> Response<Full<Bytes>> {
         let unready = |why| text(StatusCode::SERVICE_UNAVAILABLE, why);
-        if self.drain.has_begun() {
+        if self.drain.is_announced() {
             return unready("draining\n");
         }
         match self.shared.health.phase() {

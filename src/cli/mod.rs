@@ -8,6 +8,7 @@ mod panics;
 mod reference;
 pub mod reload;
 pub mod run;
+pub mod signals;
 mod state;
 mod summary;
 pub mod tools;

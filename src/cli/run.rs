@@ -6,17 +6,19 @@ use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use tokio::runtime::Builder;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::sync::oneshot;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::dumps;
 use super::keep::Keepers;
 use super::reload::{Reloader, Started, tell_expiries};
 use super::say;
+use super::signals::{Signals, StopSignals};
 use crate::admin::Admin;
 use crate::clock;
 use crate::config::Config;
@@ -137,49 +139,6 @@ pub fn run(file: &Path) -> anyhow::Result<()> {
     outcome
 }
 
-/// The signals that a gate heeds, caught from now on.
-#[derive(Debug)]
-pub struct Signals {
-    stop: StopSignals,
-    hang_up: Signal,
-}
-
-/// SIGTERM and SIGINT.
-#[derive(Debug)]
-struct StopSignals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    /// Catches them; before, they would end the process at once.
-    ///
-    /// # Errors
-    /// The operating system's.
-    pub fn catch() -> std::io::Result<Self> {
-        let interrupt = signal(SignalKind::interrupt())?;
-        let terminate = signal(SignalKind::terminate())?;
-        let stop = StopSignals {
-            interrupt,
-            terminate,
-        };
-        Ok(Self {
-            stop,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-}
-
-impl StopSignals {
-    /// Ends with the next one.
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
 /// A gate that serves.
 #[derive(Debug)]
 pub struct Serving {
@@ -190,6 +149,8 @@ pub struct Serving {
     workers: Workers,
     keepers: Keepers,
     stop: Stop,
+    delay: Duration,
+    is_ready: bool,
 }
 
 /// Starts to serve.
@@ -249,6 +210,8 @@ pub async fn serve(prepared: Prepared) -> anyhow::Result<Serving> {
         admin,
         workers,
         stop,
+        delay: config.drain.delay.0,
+        is_ready: false,
     })
 }
 
@@ -293,34 +256,73 @@ impl Serving {
     }
 
     /// Serves the admin listener, says when the gate is ready and keeps house until SIGTERM or
-    /// SIGINT; at SIGHUP `reloader` reads the config again. Then drains: no new connection, those
-    /// that are open end politely or when the grace period does, or at once at a second signal. The
-    /// admin listener answers to the end.
+    /// SIGINT; at SIGHUP `reloader` reads the config again. Then it is ready no more, goes on for
+    /// `drain.delay` and drains: no new connection, those that are open end politely or when the
+    /// grace period does, or at once at a second signal. The admin listener answers to the end.
     ///
     /// # Errors
     /// If the admin socket cannot be used, or the store does not take the config.
     pub async fn until_signalled(
         mut self,
-        mut signals: Signals,
+        signals: Signals,
         reloader: Option<Reloader>,
     ) -> anyhow::Result<()> {
+        let Signals { mut stop, hang_up } = signals;
+        let admin = Arc::clone(&self.admin).serve(self.admin_socket.try_clone()?);
+        let admin = tokio::spawn(admin);
+        let mut asked = (hang_up, reloader);
+        self.keep_house(&mut asked, stop.next()).await?;
+        if self.leave(&mut asked, &mut stop).await? {
+            tracing::warn!("stopped at once by a second signal");
+            return Ok(());
+        }
+        drop(asked);
+        self.go_down(stop).await?;
+        admin.abort();
+        Ok(())
+    }
+
+    /// Is ready no more, and goes on for `drain.delay`. Whether a second signal came.
+    async fn leave(
+        &mut self,
+        asked: &mut (Signal, Option<Reloader>),
+        stop: &mut StopSignals,
+    ) -> anyhow::Result<bool> {
+        self.stop.announce();
+        let delay = self.delay;
+        if delay.is_zero() {
+            return Ok(false);
+        }
+        tracing::info!("not ready any more; the drain begins after drain.delay");
+        let end = async {
+            tokio::select! {
+                () = sleep(delay) => false,
+                () = stop.next() => true,
+            }
+        };
+        self.keep_house(asked, end).await
+    }
+
+    async fn keep_house<T>(
+        &mut self,
+        (hang_up, reloader): &mut (Signal, Option<Reloader>),
+        end: impl Future<Output = T>,
+    ) -> anyhow::Result<T> {
+        let mut end = pin!(end);
         let mut ticks = interval(SWEEP_INTERVAL);
         let mut looks = interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let admin = Arc::clone(&self.admin).serve(self.admin_socket.try_clone()?);
-        let admin = tokio::spawn(admin);
         let health = Arc::clone(&self.admin.shared.health);
         let mut begun = pin!(health.begun());
-        let mut is_ready = false;
         loop {
             tokio::select! {
-                begun = &mut begun, if !is_ready => {
+                begun = &mut begun, if !self.is_ready => {
                     begun.map_err(|text| anyhow!("the store cannot be used: {text}"))?;
-                    is_ready = true;
+                    self.is_ready = true;
                     say("ready");
                 }
-                () = signals.stop.next() => break,
-                _ = signals.hang_up.recv() => reloader.iter().for_each(Reloader::ask),
+                ended = &mut end => return Ok(ended),
+                _ = hang_up.recv() => reloader.iter().for_each(Reloader::ask),
                 () = self.admin.shared.swapped() => self.keepers.follow(),
                 _ = looks.tick() => self.look_at_memory(),
                 _ = ticks.tick() => {
@@ -329,10 +331,6 @@ impl Serving {
                 }
             }
         }
-        drop(reloader);
-        self.go_down(signals.stop).await?;
-        admin.abort();
-        Ok(())
     }
 
     fn look_at_memory(&self) {

@@ -12,7 +12,8 @@ use rcgen::{CertificateParams, KeyPair};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
-use crate::cli::run::{Signals, prepare, serve};
+use crate::cli::run::{prepare, serve};
+use crate::cli::signals::Signals;
 use crate::cli::{dumps, say};
 use crate::config::files::Files;
 use crate::config::load::parse;

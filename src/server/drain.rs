@@ -1,4 +1,4 @@
-//! How does the gate stop? Stop accepting, tell the connections, wait, give up.
+//! How does the gate stop? Say that it leaves, stop accepting, tell the connections, wait, give up.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -12,39 +12,54 @@ use tokio::time::timeout;
 
 /// Starts the drain. Dropped without a call, it starts it too.
 #[derive(Debug)]
-pub struct Stop(watch::Sender<bool>);
+pub struct Stop(watch::Sender<Phase>);
+
+/// How far the gate is on its way down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Serving,
+    /// It still accepts, but nothing new should be sent to it.
+    Leaving,
+    Draining,
+}
 
 /// Learns of the drain.
 #[derive(Clone, Debug)]
 pub struct Drain {
-    signal: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
     grace: Duration,
 }
 
 /// A pair of ends: one tells, its clones are told.
 #[must_use]
 pub fn channel(grace: Duration) -> (Stop, Drain) {
-    let (sender, signal) = watch::channel(false);
-    (Stop(sender), Drain { signal, grace })
+    let (sender, phase) = watch::channel(Phase::Serving);
+    (Stop(sender), Drain { phase, grace })
 }
 
 impl Stop {
+    /// The gate is about to drain: it is ready no more.
+    pub fn announce(&self) {
+        let _ = self.0.send(Phase::Leaving);
+    }
+
     /// The drain begins.
     pub fn begin(&self) {
-        let _ = self.0.send(true);
+        let _ = self.0.send(Phase::Draining);
     }
 }
 
 impl Drain {
-    /// Whether the drain has begun.
+    /// Whether the gate goes down, or is about to.
     #[must_use]
-    pub fn has_begun(&self) -> bool {
-        *self.signal.borrow()
+    pub fn is_announced(&self) -> bool {
+        *self.phase.borrow() >= Phase::Leaving
     }
 
     /// Ends when the drain begins.
     pub async fn begun(&mut self) {
-        let _ = self.signal.wait_for(|begun| *begun).await;
+        let begun = |phase: &Phase| *phase >= Phase::Draining;
+        let _ = self.phase.wait_for(begun).await;
     }
 
     /// Waits for `done`, but no longer than the grace period.

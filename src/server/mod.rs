@@ -213,6 +213,11 @@ impl LimitsConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DrainConfig {
+    /// How long the gate goes on accepting after the signal, while `/readyz` fails already:
+    /// whoever sends it connections needs time to notice. In Kubernetes some seconds, and together
+    /// with `grace` less than the pod's `terminationGracePeriodSeconds`. Default: `0s`, for a gate
+    /// to which nothing but its address leads.
+    pub delay: Span,
     /// How long requests under way may take to end after the signal.
     pub grace: Span,
 }
@@ -220,6 +225,7 @@ pub struct DrainConfig {
 impl Default for DrainConfig {
     fn default() -> Self {
         Self {
+            delay: Span::seconds(0),
             grace: Span::seconds(30),
         }
     }

@@ -138,6 +138,54 @@ fn while_it_drains_the_gate_lives_but_is_not_ready() {
 }
 
 #[test]
+fn before_it_drains_the_gate_is_not_ready_but_serves_as_ever() {
+    let upstream = Upstream::start();
+    let drain = "drain: { delay: 1h }";
+    let mut gate = Builder::with_extra(upstream.address, ROUTES, drain).start();
+    let mut kept = connect(gate.address());
+    gate.signal("TERM");
+    gate.wait_for_log("the signal", |line| {
+        line["message"] == "not ready any more; the drain begins after drain.delay"
+    });
+    assert_eq!(gate.on_admin("/readyz").status, 503);
+    assert_eq!(gate.on_admin("/livez").status, 200);
+    for _ in 0..3 {
+        kept.write_all(get("/api/x").as_bytes()).unwrap();
+        let response = read_response(&mut kept, false);
+        assert_eq!(
+            (response.status, response.header("connection")),
+            (200, None)
+        );
+        assert_eq!(gate.get("/api/x", &sign(&claims())).status, 200);
+    }
+    let other = changed(&gate, "/api/**", "/other/**");
+    assert_eq!(reload_with(&gate, &other), Verdict::Taken);
+    assert_eq!(gate.get("/other/x", &sign(&claims())).status, 200);
+    gate.signal("TERM");
+    assert_eq!(gate.wait(), Some(0));
+    assert!(!gate.log().contains("draining"), "{}", gate.log());
+}
+
+#[test]
+fn the_drain_begins_once_the_delay_is_over() {
+    let upstream = Held::start();
+    let drain = "drain: { delay: 100ms }";
+    let mut gate = Builder::with_extra(upstream.address, ROUTES, drain).start();
+    let mut busy = connect(gate.address());
+    busy.write_all(get("/api/x").as_bytes()).unwrap();
+    upstream.wait();
+    gate.signal("TERM");
+    wait_for_drain(&gate);
+    assert_eq!(gate.on_admin("/readyz").status, 503);
+    wait_for("the listeners to close", || {
+        TcpStream::connect(gate.address()).err()
+    });
+    upstream.answer();
+    assert_eq!(read_response(&mut busy, false).status, 200);
+    assert_eq!(gate.wait(), Some(0));
+}
+
+#[test]
 fn a_request_that_never_ends_is_given_up_after_the_grace_period() {
     let upstream = Held::start();
     let drain = "drain: { grace: 300ms }";
