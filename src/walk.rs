@@ -115,10 +115,13 @@ impl Walk {
         let mut exchange = self.exchange;
         let shared = Arc::clone(shared);
         spawn_local(async move {
+            let drained = kept.connection.drained();
             let _open = (exchange.tunnelled(), kept, place);
-            let lifetime = principal.as_ref().map(|principal| principal.time_left());
-            let revoked = revocation::watch(Arc::clone(&shared.revocations), principal);
-            let end = tunnel::join(downstream, upstream, lifetime, revoked).await;
+            let rights = tunnel::Rights {
+                lifetime: principal.as_ref().map(|principal| principal.time_left()),
+                revoked: revocation::watch(Arc::clone(&shared.revocations), principal),
+            };
+            let end = tunnel::join(downstream, upstream, rights, drained).await;
             exchange.tunnel_ended(end);
         });
         response

@@ -40,7 +40,8 @@ pub(super) async fn serve(
     (tcp, peer, held): Accepted,
     drain: WorkerDrain,
 ) {
-    let guard = ConnectionGuard::new(gate.metrics().connection(&listener.name), held);
+    let open = gate.metrics().connection(&listener.name);
+    let guard = ConnectionGuard::new(open, held, drain.clone());
     if tcp.set_nodelay(true).is_err() {
         return;
     }

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use super::drain::WorkerDrain;
 use super::shed::Held;
 use super::streams::Streams;
 use crate::pace::Rate;
@@ -18,15 +19,17 @@ struct State {
     requests: Cell<u64>,
     _open: Open,
     _held: Held,
+    drain: WorkerDrain,
 }
 
 impl ConnectionGuard {
     /// A connection begins.
-    pub(super) fn new(open: Open, held: Held) -> Self {
+    pub(super) fn new(open: Open, held: Held, drain: WorkerDrain) -> Self {
         Self(Rc::new(State {
             requests: Cell::new(0),
             _open: open,
             _held: held,
+            drain,
         }))
     }
 
@@ -34,7 +37,7 @@ impl ConnectionGuard {
     pub(super) fn request(&self) -> ExchangeGuard {
         self.0.requests.set(self.0.requests.get().wrapping_add(1));
         ExchangeGuard {
-            _connection: self.clone(),
+            connection: self.clone(),
             stream: None,
         }
     }
@@ -62,12 +65,17 @@ impl ConnectionGuard {
 /// Keeps a connection in use as long as one of its exchanges lasts, and knows its stream.
 #[derive(Debug)]
 pub struct ExchangeGuard {
-    _connection: ConnectionGuard,
+    connection: ConnectionGuard,
     /// Over HTTP/2.
     stream: Option<(Rc<Streams>, usize)>,
 }
 
 impl ExchangeGuard {
+    /// Ends when the gate drains.
+    pub(crate) fn drained(&self) -> impl Future<Output = ()> + use<> {
+        self.connection.0.drain.begun()
+    }
+
     /// A body gave so many bytes, which the client has to take before it is asked for more.
     pub(crate) fn gave(&self, length: usize) {
         if let Some((streams, place)) = &self.stream {

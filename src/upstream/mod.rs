@@ -19,6 +19,8 @@ pub mod retry;
 pub mod translate;
 pub mod tunnel;
 pub(crate) mod watch;
+mod way;
+mod websocket;
 
 use std::sync::Arc;
 

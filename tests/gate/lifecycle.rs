@@ -204,37 +204,6 @@ fn a_request_that_never_ends_is_given_up_after_the_grace_period() {
 }
 
 #[test]
-fn a_tunnel_is_given_the_grace_period_too() {
-    let upstream = accepting(|mut stream| {
-        read_head(&mut stream);
-        let switch =
-            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
-        stream.write_all(switch.as_bytes()).unwrap();
-        let mut byte = [0];
-        while stream.read(&mut byte).unwrap_or(0) == 1 {
-            stream.write_all(&byte).unwrap();
-        }
-    });
-    let mut gate = Builder::standard(upstream, ROUTES).start();
-    let mut tunnel = connect(gate.address());
-    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    let request = get("/open/x").replace("\r\n\r\n", "\r\n") + upgrade;
-    tunnel.write_all(request.as_bytes()).unwrap();
-    assert_eq!(read_response(&mut tunnel, false).status, 101);
-    gate.signal("TERM");
-    wait_for("the listeners to close", || {
-        TcpStream::connect(gate.address()).err()
-    });
-    for byte in b"still here" {
-        tunnel.write_all(&[*byte]).unwrap();
-        let mut echo = [0];
-        assert_eq!(tunnel.read(&mut echo).unwrap(), 1, "the tunnel was cut");
-    }
-    drop(tunnel);
-    assert_eq!(gate.wait(), Some(0));
-}
-
-#[test]
 fn a_second_signal_ends_it_at_once() {
     let upstream = accepting(|mut stream| {
         read_head(&mut stream);

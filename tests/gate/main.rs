@@ -27,6 +27,7 @@ mod deploy;
 mod dumps;
 mod emnify;
 mod explain;
+mod farewell;
 mod faults;
 mod flood;
 mod framing;

@@ -83,6 +83,14 @@ impl Opened {
             assert_eq!(self.socket.read().unwrap(), message);
         }
     }
+
+    /// There is a close frame, and then nothing.
+    fn assert_closed(&mut self) {
+        let told = self.socket.read().unwrap();
+        assert!(told.is_close(), "{told:?}");
+        let end = self.socket.read();
+        assert!(end.is_err(), "{end:?}");
+    }
 }
 
 #[test]
@@ -255,8 +263,7 @@ fn a_tunnel_ends_with_its_token() {
     let bearer = format!("Bearer {}", sign(&claims));
     let mut opened = open(&gate, "/ws/a", &[("authorization", &bearer)]);
     opened.assert_echo();
-    let end = opened.socket.read();
-    assert!(end.is_err(), "{end:?}");
+    opened.assert_closed();
     let now = unix_now();
     assert!(
         (expires..=expires + 1).contains(&now),
@@ -284,8 +291,7 @@ fn a_tunnel_ends_when_its_token_is_revoked() {
         body.len()
     );
     assert_eq!(send(gate.admin, request).status, 200);
-    let end = opened.socket.read();
-    assert!(end.is_err(), "{end:?}");
+    opened.assert_closed();
     assert_eq!(gate.exchange("/ws/a")["tunnel_end"], "revoked");
 }
 
