@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt as _;
+use http::header::CONNECTION;
+use http::{HeaderValue, Response, StatusCode};
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -116,8 +119,10 @@ async fn serve_http1(
     drain: WorkerDrain,
 ) {
     // Boxed, since hyper keeps room for the future of a request for as long as the connection lives.
+    let drain = &drain;
     let service = service_fn(|request| {
-        Box::pin(Rc::clone(&gate).handle(Rc::clone(&peer), guard.request(), request))
+        let handled = Rc::clone(&gate).handle(Rc::clone(&peer), guard.request(), request);
+        Box::pin(handled.map(|answered| answered.map(|response| say_last(response, drain))))
     });
     // Its own timer for heads would be made anew for each request; `idle` is made once.
     let mut builder = http1::Builder::new();
@@ -141,7 +146,7 @@ async fn serve_http1(
         tokio::select! {
             biased;
             ended = connection.as_mut() => ended,
-            () = drain_time(&drain, &guard) => {
+            () = quiet_time(drain, &guard) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -255,7 +260,24 @@ async fn stalled(
     }
 }
 
-/// Ends when a connection should be told of the drain. One on which nothing was asked yet was
+/// While the gate drains each answer is the last on its connection, and says so (RFC 9112 section
+/// 9.6): a client that knows sends no further request into a connection that is about to close.
+fn say_last<B>(mut response: Response<B>, drain: &WorkerDrain) -> Response<B> {
+    if drain.has_begun() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    response
+}
+
+/// Ends when the gate drains and an HTTP/1 connection has been quiet for a moment: most likely no
+/// request is on its way, to be told by its answer that there can be no other.
+async fn quiet_time(drain: &WorkerDrain, guard: &ConnectionGuard) {
+    drain.begun().await;
+    idle(guard, FIRST_REQUEST_PAUSE * FIRST_REQUEST_TRIES).await;
+}
+
+/// Ends when an HTTP/2 connection should be told of the drain. One on which nothing was asked yet was
 /// most likely just made, with its first request on the way: that one is waited for.
 async fn drain_time(drain: &WorkerDrain, guard: &ConnectionGuard) {
     drain.begun().await;

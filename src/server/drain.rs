@@ -89,6 +89,11 @@ impl WorkerDrain {
         waiting.into_iter().for_each(|(_, waker)| waker.wake());
     }
 
+    /// Whether the drain has begun.
+    pub(super) fn has_begun(&self) -> bool {
+        self.0.begun.get()
+    }
+
     /// Ends when the drain begins.
     pub(super) fn begun(&self) -> Begun {
         Begun {

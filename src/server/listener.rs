@@ -9,9 +9,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 use socket2::{Domain, Protocol, Socket, Type};
+#[cfg(target_os = "linux")]
+use socket2::{SockFilter, SockRef};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::ListenerConfig;
 use super::connection::serve;
@@ -201,7 +203,7 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Accepts connections until the drain begins, and then those that the system already has.
+/// Accepts connections until the drain begins, and then those whose handshakes have.
 pub(super) async fn accept(
     listener: Arc<Listener>,
     socket: std::net::TcpListener,
@@ -262,11 +264,48 @@ pub(super) async fn accept(
             }
         }
     }
-    // Closing the socket would reset what waits in its queue.
+    // Closing the socket would reset what waits in its queue, and what is about to.
+    if let Err(error) = refuse_beginnings(&socket) {
+        tracing::debug!(%error, "handshakes that begin now may be lost");
+    }
+    let _ = timeout(HANDSHAKES, async {
+        while let Ok(accepted) = socket.accept().await {
+            serve(accepted);
+        }
+    })
+    .await;
     while let Some(Ok(accepted)) = socket.accept().now_or_never() {
         serve(accepted);
     }
 }
+
+/// From now on drops the first packet of TCP handshakes (SYN without ACK), by a classic BPF filter
+/// over the TCP header (Linux, `SO_ATTACH_FILTER`): the client sends it again after a second, when
+/// the socket is closed and the system hands it to another process that listens on the address, if
+/// there is one. Handshakes that have begun go on.
+#[cfg(target_os = "linux")]
+fn refuse_beginnings(socket: &TcpListener) -> io::Result<()> {
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+    const ACK: u32 = 0x10;
+    // <linux/bpf_common.h>: BPF_LD|BPF_B|BPF_ABS, BPF_ALU|BPF_AND, BPF_JMP|BPF_JEQ, BPF_RET.
+    SockRef::from(socket).attach_filter(&[
+        SockFilter::new(0x30, 0, 0, FLAGS),
+        SockFilter::new(0x54, 0, 0, SYN | ACK),
+        SockFilter::new(0x15, 0, 1, SYN),
+        SockFilter::new(0x06, 0, 0, 0),
+        SockFilter::new(0x06, 0, 0, u32::MAX),
+    ])
+}
+
+#[cfg(not(target_os = "linux"))]
+fn refuse_beginnings(_: &TcpListener) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// How long handshakes that have begun may take to end while a listener closes: the longest way
+/// there and back that is cared for.
+const HANDSHAKES: Duration = Duration::from_millis(250);
 
 /// A connection, its client's address, and the place that it holds.
 pub(super) type Accepted = (TcpStream, SocketAddr, Held);

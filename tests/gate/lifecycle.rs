@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::Request;
@@ -292,42 +291,6 @@ fn a_broken_config_is_refused_and_the_old_one_goes_on() {
     );
     assert_eq!(reload_with(&gate, &good), Verdict::Taken);
     assert_eq!(gate.metric("tollgate_config_last_reload_successful"), 1.0);
-}
-
-#[test]
-fn fifty_reloads_under_load_lose_no_request() {
-    let upstream = Upstream::start();
-    let gate = Builder::standard(upstream.address, ROUTES).start();
-    let configs =
-        ["first", "second"].map(|name| changed(&gate, "name: open", &format!("name: {name}")));
-    let (is_over, count) = (AtomicBool::new(false), AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        for is_kept in [true, true, false, false] {
-            let (gate, is_over, count) = (&gate, &is_over, &count);
-            scope.spawn(move || {
-                let mut stream = connect(gate.address());
-                while !is_over.load(Ordering::SeqCst) {
-                    if !is_kept {
-                        stream = connect(gate.address());
-                    }
-                    stream.write_all(get("/api/x").as_bytes()).unwrap();
-                    let response = read_response(&mut stream, false);
-                    assert_eq!(response.status, 200, "{}", response.text());
-                    count.fetch_add(1, Ordering::SeqCst);
-                }
-            });
-        }
-        for index in 0..50 {
-            let before = count.load(Ordering::SeqCst);
-            assert_eq!(reload_with(&gate, &configs[index % 2]), Verdict::Taken);
-            wait_for("requests", || {
-                (count.load(Ordering::SeqCst) > before + 4).then_some(())
-            });
-        }
-        is_over.store(true, Ordering::SeqCst);
-    });
-    assert_eq!(upstream.seen().len(), count.load(Ordering::SeqCst));
-    gate.wait_for_metric("tollgate_requests_in_flight{route=\"api\"}", 0.0);
 }
 
 #[test]

@@ -200,6 +200,45 @@ fn a_mounted_secret_is_swapped_by_its_link() {
 }
 
 #[test]
+fn a_mounted_config_is_swapped_by_its_link_together_with_what_it_names() {
+    let upstream = Upstream::start();
+    let gate = standard(&upstream).start();
+    let at = |path: &str| gate.folder().path().join(path);
+    let token = gate.token("root", "memphis");
+    // From plain files to a volume, which is one change as a whole.
+    let moved = [
+        "tollgate.yaml",
+        "users.yaml",
+        "k1",
+        "seal",
+        "upstream-password",
+    ];
+    for version in ["..v1", "..v2"] {
+        std::fs::create_dir(at(version)).unwrap();
+        for name in moved {
+            std::fs::copy(at(name), at(version).join(name)).unwrap();
+        }
+    }
+    symlink("..v1", at("..data")).unwrap();
+    for name in moved {
+        symlink(format!("..data/{name}"), at("link")).unwrap();
+        std::fs::rename(at("link"), at(name)).unwrap();
+    }
+    let other = config(&gate).replace("/api/**", "/other/**");
+    gate.folder().write("..v2/tollgate.yaml", other);
+    gate.folder().write("..v2/users.yaml", users(&[ALICE]));
+    assert_eq!(gate.get("/api/x", &token).status, 200);
+    symlink("..v2", at("..data_tmp")).unwrap();
+    std::fs::rename(at("..data_tmp"), at("..data")).unwrap();
+    std::fs::remove_dir_all(at("..v1")).unwrap();
+    assert_eq!(wait_for_verdict(&gate, 0), Verdict::Taken);
+    assert_eq!(verdicts(&gate).len(), 1);
+    assert_eq!(gate.get("/api/x", &token).status, 404);
+    assert_eq!(gate.get("/other/x", &token).status, 200);
+    assert_eq!((login(&gate, ROOT), login(&gate, ALICE)), (401, 200));
+}
+
+#[test]
 fn what_waits_for_a_restart_is_told() {
     let upstream = Upstream::start();
     let gate = standard(&upstream)

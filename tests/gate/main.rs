@@ -59,6 +59,7 @@ mod proxies;
 mod readings;
 mod refresh;
 mod revocation;
+mod rolling;
 mod routes;
 mod series;
 mod start;
