@@ -17,6 +17,7 @@ use crate::config::problem::Problems;
 use crate::config::value::Span;
 use crate::server::ListenerConfig;
 use crate::server::listener::{Listener, Unbound};
+use crate::telemetry::LiveLevel;
 use crate::telemetry::metrics::Metrics;
 
 /// How changes are noticed while the gate serves.
@@ -54,12 +55,17 @@ const SHORTEST: Span = Span(Duration::from_millis(100));
 pub(super) struct Started {
     config: Config,
     looks: Looks,
+    level: LiveLevel,
 }
 
 impl Started {
-    pub(super) fn new(config: &Config, looks: Looks) -> Self {
+    pub(super) fn new(config: &Config, looks: Looks, level: LiveLevel) -> Self {
         let config = config.clone();
-        Self { config, looks }
+        Self {
+            config,
+            looks,
+            level,
+        }
     }
 
     /// What of another config comes into force at a restart alone.
@@ -81,7 +87,6 @@ impl Started {
             ("tokens.cache", old.tokens.cache != config.tokens.cache),
             ("store", old.store != config.store),
             ("limits", limits(old) != limits(config)),
-            ("log.level", old.log.level != config.log.level),
             ("drain", old.drain != config.drain),
             (
                 "danger_core_dumps",
@@ -164,6 +169,7 @@ impl Watch {
                 let waiting = self.started.waiting(&prepared.config);
                 self.interval = prepared.config.reload.interval;
                 // Nothing from here on can fail: all of it comes into force, or none did.
+                self.started.level.set(prepared.config.log.level);
                 self.admin.shared.swap(prepared.snapshot);
                 self.renew_certificates(prepared.listeners);
                 self.admin.metrics.reloaded(true);

@@ -123,8 +123,8 @@ pub fn run(file: &Path) -> anyhow::Result<()> {
     let files = Files::beside(file);
     let prepared = prepare_with(file, &files)?;
     dumps::settle(prepared.config.danger_core_dumps)?;
-    let started = Started::new(&prepared.config, files.looks());
-    let _logging = start_logging(&prepared.config.log);
+    let logging = start_logging(&prepared.config.log);
+    let started = Started::new(&prepared.config, files.looks(), logging.level());
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let signals = Signals::catch()?;

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, fmt};
 
 /// What is logged. Everything goes to standard error, one JSON object per line.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -58,23 +60,56 @@ impl Level {
     }
 }
 
+/// Logging that goes on until this is dropped, which flushes it.
+#[derive(Debug)]
+pub struct Logging {
+    level: LiveLevel,
+    _guard: WorkerGuard,
+}
+
+impl Logging {
+    /// By which the level can be changed.
+    #[must_use]
+    pub fn level(&self) -> LiveLevel {
+        self.level.clone()
+    }
+}
+
+/// The level of logging, which can be changed at any time.
+#[derive(Clone, Debug)]
+pub struct LiveLevel(Handle<Targets, Registry>);
+
+impl LiveLevel {
+    /// From now on this level holds.
+    pub fn set(&self, level: Level) {
+        // It fails only when logging has ended.
+        let _ = self.0.reload(own_events(level));
+    }
+}
+
+/// Only our own events: what libraries log of requests could hold what must not be logged.
+fn own_events(level: Level) -> Targets {
+    Targets::new().with_target(env!("CARGO_CRATE_NAME"), level.filter())
+}
+
 /// Starts logging for the whole process. Lines are written by a thread of their own; when it
-/// cannot keep up, lines are lost rather than requests delayed. They are flushed when the guard
-/// is dropped.
-pub fn start_logging(config: &LogConfig) -> WorkerGuard {
+/// cannot keep up, lines are lost rather than requests delayed.
+pub fn start_logging(config: &LogConfig) -> Logging {
     let (writer, guard) = batch::Lines::to_stderr();
-    // Only our own events: what libraries log of requests could hold what must not be logged.
-    let own = Targets::new().with_target(env!("CARGO_CRATE_NAME"), config.level.filter());
-    tracing_subscriber::fmt()
+    let (filter, handle) = reload::Layer::new(own_events(config.level));
+    let lines = fmt::layer()
         .json()
         .flatten_event(true)
         .with_target(false)
         .with_current_span(false)
         .with_span_list(false)
-        .with_max_level(config.level.filter())
-        .with_writer(writer)
-        .finish()
-        .with(own)
+        .with_writer(writer);
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
         .init();
-    guard
+    Logging {
+        level: LiveLevel(handle),
+        _guard: guard,
+    }
 }

@@ -345,3 +345,38 @@ fn logged_paths(gate: &mut Gate) -> Vec<String> {
     paths.sort();
     paths
 }
+
+#[test]
+fn level_and_sample_of_a_new_config_hold_at_once() {
+    let upstream = Upstream::start();
+    let mut gate = start(&upstream, "level: warn, access_sample: 1");
+    let first = "level: warn, access_sample: 1";
+    let config = std::fs::read_to_string(gate.folder().path().join("tollgate.yaml")).unwrap();
+    let steps = [
+        ("/open/warn", first),
+        ("/open/info", "level: info, access_sample: 1"),
+        ("/open/none", "level: info, access_sample: 0"),
+        ("/open/all", "level: debug, access_sample: 1"),
+        ("/open/error", "level: error, access_sample: 1"),
+        ("/open/again", "level: info"),
+    ];
+    for (count, (path, log)) in steps.into_iter().enumerate() {
+        if count > 0 {
+            let config = config.replace(first, log);
+            gate.folder().write("tollgate.yaml", config);
+            gate.signal("HUP");
+            gate.wait_for_metric(
+                "tollgate_config_reloads_total{result=\"ok\"}",
+                f64::from(u32::try_from(count).unwrap()),
+            );
+        }
+        assert_eq!(gate.request("GET", path, "").status, 200);
+        gate.wait_for_metric("tollgate_requests_in_flight{route=\"open\"}", 0.0);
+    }
+    assert_eq!(
+        logged_paths(&mut gate),
+        ["/open/again", "/open/all", "/open/info"]
+    );
+    let log = gate.log();
+    assert!(!log.contains("wait for a restart"), "{log}");
+}
