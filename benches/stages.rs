@@ -181,6 +181,7 @@ fn headers(criterion: &mut Criterion) {
                     authority: &HeaderValue::from_static("gate.example:8443"),
                     is_in_host: true,
                     request_id: &request_id,
+                    trace: None,
                     remaining_query: None,
                 };
                 translate(&permit.expect("a permit"), route, None, facts, head, body).expect("fine")
@@ -253,6 +254,7 @@ fn whole(criterion: &mut Criterion) {
             authority: &authority,
             is_in_host: true,
             request_id: exchange.request_id(),
+            trace: None,
             remaining_query: presented.remaining_query,
         };
         let outgoing = translate(&permit, route, None, facts, head, body).expect("fine");

@@ -15,6 +15,7 @@ use crate::route::policy::{self, Permit, Policy};
 use crate::route::{Route, TokenPlaces};
 use crate::rules::Rules;
 use crate::server::peer::Peer;
+use crate::telemetry::trace::Stage;
 use crate::token::cache::Circumstances;
 use crate::token::hash::TokenHash;
 use crate::token::verify::{VerifiedToken, verify_bearer};
@@ -58,6 +59,7 @@ impl Gate {
             Ok(other) => Box::pin(self.authenticate_elsewhere(rules, asked, other)).await,
             Err(reason) => Err(reason.into()),
         };
+        walk.exchange.passed(Stage::Authenticate);
         if let Some(metrics) = walk.exchange.route_metrics() {
             let refused = principal.as_ref().err().map(|refusal| refusal.reason);
             metrics.authenticated(presented.location, refused);
@@ -65,6 +67,7 @@ impl Gate {
         let principal = principal?;
         walk.exchange.authenticated(Rc::clone(&principal));
         let permit = policy::authorize(&route.policy, Some(principal), asked.path);
+        walk.exchange.passed(Stage::Authorize);
         if let Some(metrics) = walk.exchange.route_metrics() {
             metrics.authorized(permit.as_ref().err().map(|refusal| refusal.reason));
         }

@@ -86,6 +86,12 @@ pub fn subsecond() -> Duration {
     Duration::from_nanos(u64::from(since_epoch().subsec_nanos()))
 }
 
+/// The wall clock in nanoseconds since the Unix epoch, for spans.
+#[must_use]
+pub fn unix_nanos() -> u64 {
+    u64::try_from(since_epoch().as_nanos()).unwrap_or(u64::MAX)
+}
+
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 fn since_epoch() -> Duration {
     SystemTime::now()

@@ -32,6 +32,7 @@ use crate::snapshot::Shared;
 use crate::telemetry::exchange::Exchange;
 use crate::telemetry::handles::{CacheMetrics, UpstreamFault};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::Stage;
 use crate::token::cache::Front;
 use crate::upstream::body::{RequestBody, Upload};
 use crate::upstream::connect::Upstream;
@@ -108,14 +109,19 @@ impl Gate {
     ) -> Result<Response<GateBody>, Infallible> {
         let rules = self.rules();
         let (head, body) = request.into_parts();
+        let connected = peer.address;
         let peer = peer.behind_proxies(&head.headers);
-        let exchange = Exchange::start(
+        let mut exchange = Exchange::start(
             head.method.clone(),
             head.uri.clone(),
             peer.address,
             answer::request_id(&head.headers),
             rules.snapshot.access_sample,
         );
+        if let Some(tracing) = &rules.snapshot.tracing {
+            let is_trusted = peer.entrance.proxies.hold(connected);
+            exchange.traced(tracing.begin(&head.headers, is_trusted, &self.shared.spans));
+        }
         let mut walk = Walk {
             exchange,
             voice: Voice::Plain,
@@ -171,8 +177,9 @@ impl Gate {
                 return Ok(Answer::Own(cors::preflight(&head)));
             }
             let around = self.surroundings(rules, peer, authority.as_str());
-            let answer = endpoint::answer(&around, mount, found, &head, body).await?;
-            return Ok(Answer::Own(answer));
+            let answer = endpoint::answer(&around, mount, found, &head, body).await;
+            walk.exchange.passed(Stage::Endpoint);
+            return Ok(Answer::Own(answer?));
         }
         if let Some(asked) = cors::asked_method(&head)
             && let Ok(route) = snapshot.routes.find(&host, &path, &asked)
@@ -182,7 +189,9 @@ impl Gate {
             return Ok(Answer::Own(cors::preflight(&head)));
         }
 
-        let route = snapshot.routes.find(&host, &path, &head.method)?;
+        let route = snapshot.routes.find(&host, &path, &head.method);
+        walk.exchange.passed(Stage::Route);
+        let route = route?;
         walk.takes(rules.label(route), Voice::Route(route.dialect));
         upload.bound(route.body_size)?;
         if let Some(bytes) = route.min_upload_rate {
@@ -205,10 +214,13 @@ impl Gate {
             authority: authority.value(),
             is_in_host: authority.is_header(),
             request_id: walk.exchange.request_id(),
+            trace: walk.exchange.trace(),
             remaining_query,
         };
         let sealer = snapshot.tokens.sealer.as_ref();
-        let outgoing = translate(&permit, route, sealer, facts, head, body)?;
+        let outgoing = translate(&permit, route, sealer, facts, head, body);
+        walk.exchange.passed(Stage::Translate);
+        let outgoing = outgoing?;
         let upstream = rules.upstream(route)?;
         walk.exchange.forwarded(upstream.label());
         forward(walk, upstream, route, &permit, upload, outgoing).await

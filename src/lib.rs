@@ -43,6 +43,7 @@ mod admit;
 mod answer;
 mod authority;
 pub mod body;
+mod https;
 pub mod inspected;
 pub mod linger;
 mod local;

@@ -22,6 +22,8 @@ use crate::route::{self, Surroundings};
 use crate::server::{LimitsConfig, ListenerConfig};
 use crate::store::health::{Health, Phase};
 use crate::store::{AnyStore, StoreError};
+use crate::telemetry::trace::Tracing;
+use crate::telemetry::trace::export::Spans;
 use crate::token::Tokens;
 use crate::token::cache::TokenCache;
 use crate::token::claimed::Wanted;
@@ -51,6 +53,8 @@ pub struct Snapshot {
     pub throttle: ThrottleConfig,
     /// The share of well-ended exchanges that are logged.
     pub access_sample: f64,
+    /// Which exchanges are traced, if any.
+    pub tracing: Option<Tracing>,
     generation: u64,
 }
 
@@ -101,6 +105,8 @@ impl Snapshot {
         if !(0.0..=1.0).contains(&config.log.access_sample) {
             problems.add("log.access_sample", "must be between 0 and 1");
         }
+        let tracing = config.tracing.as_ref();
+        let tracing = tracing.and_then(|tracing| tracing.build(files, problems));
         let listeners: Vec<_> = config.listeners.iter().map(ListenerConfig::name).collect();
         let lifetimes = config.tokens.lifetimes();
         let mounts = Mounts::build(&config.login, &listeners, &lifetimes, problems);
@@ -124,6 +130,7 @@ impl Snapshot {
             limits: config.limits.clone(),
             throttle: config.throttle.clone(),
             access_sample: config.log.access_sample,
+            tracing,
             generation: 0,
         })
     }
@@ -196,6 +203,8 @@ pub struct Shared {
     pub health: Arc<Health>,
     /// What was taken back.
     pub revocations: Arc<Revocations>,
+    /// Where spans wait for the collector.
+    pub spans: Spans,
     /// Whether there is memory for more work.
     pub memory: Watermark,
     swapped: Notify,
@@ -210,6 +219,7 @@ impl Shared {
         hashing: HashingPool,
         throttle: Throttle,
         store: AnyStore,
+        spans: Spans,
     ) -> Self {
         let generation = AtomicU64::new(snapshot.generation);
         Self {
@@ -221,6 +231,7 @@ impl Shared {
             health: store.health(),
             revocations: store.view(),
             store,
+            spans,
             memory: Watermark::new(),
             swapped: Notify::new(),
         }

@@ -154,6 +154,7 @@ fn walk(
         authority: authority.value(),
         is_in_host: authority.is_header(),
         request_id: &HeaderValue::from_static("0"),
+        trace: None,
         remaining_query: presented.remaining_query,
     };
     tell_upstream(snapshot, route, &permit, facts, head.clone())

@@ -1,14 +1,16 @@
-//! Who fetches external issuers' keys and asks how upstreams do, and when? One task for each, on
-//! the main thread.
+//! Who fetches external issuers' keys, asks how upstreams do and hands over spans, and when? One
+//! task for each, on the main thread.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::admin::Admin;
+use crate::telemetry::trace::export::{Collector, Exporter};
 use crate::token::issuer::fetch::FetchError;
 use crate::token::issuer::source::{Fetched, KeySource};
 use crate::upstream::UpstreamSpec;
@@ -88,6 +90,45 @@ impl Keepers {
     pub(super) async fn first_attempts(&self) {
         join_all(self.running.iter().map(|(kept, _)| kept.first_attempt())).await;
     }
+}
+
+/// The task that hands spans to the collector.
+#[derive(Debug)]
+pub(super) struct HandOver {
+    admin: Arc<Admin>,
+    ending: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl HandOver {
+    pub(super) fn start(exporter: Exporter, admin: Arc<Admin>) -> Self {
+        let (ending, is_ending) = watch::channel(false);
+        let admin_of_task = Arc::clone(&admin);
+        let task = tokio::spawn(async move {
+            let admin = admin_of_task;
+            exporter
+                .run(|| collector(&admin), &admin.metrics, is_ending)
+                .await;
+        });
+        Self {
+            admin,
+            ending,
+            task,
+        }
+    }
+
+    /// Hands over the last spans, as far as that can be done in time.
+    pub(super) async fn end(self) {
+        let _ = self.ending.send(true);
+        let limit = collector(&self.admin).map(|collector| collector.timeout());
+        let _ = timeout(limit.unwrap_or_default(), self.task).await;
+    }
+}
+
+fn collector(admin: &Admin) -> Option<Arc<Collector>> {
+    let snapshot = admin.shared.current();
+    let tracing = snapshot.tracing.as_ref()?;
+    Some(Arc::clone(&tracing.collector))
 }
 
 /// Fetches again and again: before keys are old, when somebody asks, and after failures less and

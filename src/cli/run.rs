@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::dumps;
-use super::keep::Keepers;
+use super::keep::{HandOver, Keepers};
 use super::reload::{Reloader, Started, tell_expiries};
 use super::say;
 use super::signals::{Signals, StopSignals};
@@ -37,6 +37,7 @@ use crate::store::{AnyStore, StoreSpec};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::scrape::Registries;
 use crate::telemetry::start_logging;
+use crate::telemetry::trace::export::Spans;
 use crate::token::cache::{SWEEP_INTERVAL, TokenCache};
 
 /// A config in which nothing is wrong, ready to be served.
@@ -148,6 +149,7 @@ pub struct Serving {
     admin: Arc<Admin>,
     workers: Workers,
     keepers: Keepers,
+    hand_over: HandOver,
     stop: Stop,
     delay: Duration,
     is_ready: bool,
@@ -172,6 +174,9 @@ pub async fn serve(prepared: Prepared) -> anyhow::Result<Serving> {
         .into_iter()
         .map(|listener| listener.bind().map(Arc::new));
     let listeners: Vec<_> = listeners.collect::<Result<_, _>>()?;
+    let metrics = Metrics::new()?;
+    metrics.set_build_info();
+    let (spans, exporter) = Spans::new(&metrics);
     let cache = TokenCache::new(&config.tokens.cache).map_err(no_random)?;
     let limits = &config.limits;
     let hashing = HashingPool::start(limits.hashing_threads, limits.hashing_queue)?;
@@ -181,12 +186,11 @@ pub async fn serve(prepared: Prepared) -> anyhow::Result<Serving> {
         hashing,
         Throttle::new().map_err(no_random)?,
         AnyStore::open(store)?,
+        spans,
     ));
     // Before anybody connects: what was revoked before must not be good again for a moment.
     shared.recollect().await?;
     let (stop, drain) = drain::channel(config.drain.grace.0);
-    let metrics = Metrics::new()?;
-    metrics.set_build_info();
     tell_expiries(&metrics, &listeners);
     let registries = Registries::default();
     registries.add(&metrics);
@@ -207,6 +211,7 @@ pub async fn serve(prepared: Prepared) -> anyhow::Result<Serving> {
         admin_address,
         admin_socket,
         keepers: Keepers::new(Arc::clone(&admin)),
+        hand_over: HandOver::start(exporter, Arc::clone(&admin)),
         admin,
         workers,
         stop,
@@ -348,7 +353,7 @@ impl Serving {
         tracing::info!("draining");
         self.stop.begin();
         let (ended, end) = oneshot::channel();
-        let workers = self.workers;
+        let (workers, hand_over) = (self.workers, self.hand_over);
         thread::Builder::new()
             .name("drain".to_owned())
             .spawn(move || {
@@ -356,7 +361,10 @@ impl Serving {
                 let _ = ended.send(());
             })?;
         tokio::select! {
-            _ = end => tracing::info!("stopped"),
+            () = async {
+                let _ = end.await;
+                hand_over.end().await;
+            } => tracing::info!("stopped"),
             () = stop.next() => tracing::warn!("stopped at once by a second signal"),
         }
         Ok(())

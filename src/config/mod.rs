@@ -22,6 +22,7 @@ use crate::route::RouteConfig;
 use crate::server::{DrainConfig, LimitsConfig, ListenerConfig};
 use crate::store::StoreConfig;
 use crate::telemetry::LogConfig;
+use crate::telemetry::trace::TracingConfig;
 use crate::token::TokensConfig;
 use crate::upstream::config::UpstreamConfig;
 use crate::upstream::dns::DnsConfig;
@@ -69,6 +70,9 @@ pub struct Config {
     /// What is logged.
     #[serde(default)]
     pub log: LogConfig,
+    /// Traces of exchanges. Default: none.
+    #[serde(default)]
+    pub tracing: Option<TracingConfig>,
     /// How changes are noticed while the gate serves.
     #[serde(default)]
     pub reload: ReloadConfig,

@@ -145,7 +145,7 @@ impl TrustedProxies {
         Self(networks)
     }
 
-    pub(super) fn hold(&self, address: IpAddr) -> bool {
+    pub(crate) fn hold(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
 }

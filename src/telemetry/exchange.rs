@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderValue, Method, StatusCode, Uri};
 
 use super::handles::{Open, RouteMetrics};
+use super::trace::{Ended, Stage, Trace};
 use crate::clock;
 use crate::refusal::{Reason, Refusal, Side};
 use crate::upstream::tunnel::End;
@@ -37,6 +38,7 @@ struct Facts {
     is_sampled: bool,
     is_tunnel: bool,
     tunnel_end: Option<End>,
+    trace: Option<Box<Trace>>,
 }
 
 /// Who was authenticated, without a copy of the name.
@@ -70,6 +72,7 @@ impl Exchange {
             is_sampled: sample >= 1.0 || fastrand::f64() < sample,
             is_tunnel: false,
             tunnel_end: None,
+            trace: None,
         };
         Self {
             facts: Box::new(facts),
@@ -86,6 +89,24 @@ impl Exchange {
     #[must_use]
     pub const fn request_id(&self) -> &HeaderValue {
         &self.facts.request_id
+    }
+
+    /// It is part of a trace.
+    pub fn traced(&mut self, trace: Box<Trace>) {
+        self.facts.trace = Some(trace);
+    }
+
+    /// The trace that it is part of.
+    #[must_use]
+    pub fn trace(&self) -> Option<&Trace> {
+        self.facts.trace.as_deref()
+    }
+
+    /// A stage has ended, well or not.
+    pub fn passed(&mut self, stage: Stage) {
+        if let Some(trace) = &mut self.facts.trace {
+            trace.passed(stage);
+        }
     }
 
     /// It takes this route.
@@ -163,7 +184,8 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let facts = &self.facts;
-        let whole = clock::now().saturating_duration_since(facts.start);
+        let end = clock::now();
+        let whole = end.saturating_duration_since(facts.start);
         if let Some((route, _, _)) = &facts.route {
             route.ended(&facts.method, facts.status);
             if !facts.is_tunnel {
@@ -171,6 +193,9 @@ impl Drop for Exchange {
             }
         }
         facts.log(whole);
+        if let Some(trace) = self.facts.trace.take() {
+            trace.end(&self.facts.ended(end));
+        }
     }
 }
 
@@ -193,12 +218,31 @@ macro_rules! event {
             duration_ms = milliseconds($whole),
             upstream_duration_ms = milliseconds($facts.upstream_time),
             request_id = $facts.request_id.to_str().ok(),
+            trace_id = $facts.trace.as_ref().map(|trace| tracing::field::display(trace.id())),
             "exchange"
         )
     };
 }
 
 impl Facts {
+    fn ended(&self, end: Instant) -> Ended<'_> {
+        Ended {
+            start: self.start,
+            end,
+            method: &self.method,
+            path: self.uri.path(),
+            route: self.route.as_ref().map(|(_, name, _)| &**name),
+            client: self.client,
+            status: self.status,
+            dialect: self.dialect,
+            reason: self.reason,
+            upstream: self.upstream.as_deref(),
+            waited: self
+                .upstream_answered
+                .map(|until| (self.upstream_time, until)),
+        }
+    }
+
     fn log(&self, whole: Duration) {
         match self.reason.map(Reason::side) {
             None if !self.is_sampled => {}

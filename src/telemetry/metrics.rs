@@ -4,7 +4,9 @@
 //! a scrape sums them. Label values are closed sets or names from the config, never what a client
 //! sent.
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+};
 
 use super::handles::{Open, outcome};
 use crate::refusal::Reason;
@@ -128,6 +130,10 @@ metrics! {
         "TLS handshakes with clients, by version and result.";
     gauge not_after "tollgate_tls_certificate_not_after_timestamp_seconds" ["listener", "name"]
         "When a certificate expires, in seconds since the epoch.";
+    counter spans_exported "tollgate_spans_exported_total" ["result"]
+        "Spans handed to the collector, by result: taken by it (ok), rejected by it, or lost since it could not be reached (failed).";
+    counter spans_dropped "tollgate_spans_dropped_total" []
+        "Spans dropped since too many were waiting for the collector.";
     counter config_reloads "tollgate_config_reloads_total" ["result"]
         "Attempts to put a changed config in force, by result.";
     gauge config_last_reload "tollgate_config_last_reload_successful" []
@@ -270,6 +276,19 @@ impl Metrics {
         self.jwks_last_success
             .with_label_values(&[issuer])
             .set(gauge(last_success));
+    }
+
+    /// So many spans were handed to the collector, or not.
+    pub fn spans_exported(&self, result: &'static str, count: u64) {
+        self.spans_exported
+            .with_label_values(&[result])
+            .inc_by(count);
+    }
+
+    /// Where spans are counted that nobody waits for.
+    #[must_use]
+    pub fn spans_dropped(&self) -> IntCounter {
+        self.spans_dropped.with_label_values::<&str>(&[])
     }
 
     /// A changed config was put in force, or refused.

@@ -5,6 +5,7 @@ pub mod exchange;
 pub mod handles;
 pub mod metrics;
 pub mod scrape;
+pub mod trace;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -20,6 +20,7 @@ use crate::credential;
 use crate::refusal::{Reason, Refusal};
 use crate::route::Route;
 use crate::route::policy::Permit;
+use crate::telemetry::trace::Trace;
 use crate::token::seal::Sealer;
 
 /// A request that may be sent: permitted, stripped and translated.
@@ -56,6 +57,8 @@ pub struct Facts<'a> {
     pub is_in_host: bool,
     /// The id of this request.
     pub request_id: &'a HeaderValue,
+    /// The trace that it is part of.
+    pub trace: Option<&'a Trace>,
     /// The query without the token, if there was one.
     pub remaining_query: Option<String>,
 }
@@ -317,6 +320,9 @@ fn write_facts(headers: &mut HeaderMap, route: &Route, facts: &Facts<'_>) -> Res
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(facts.scheme));
     headers.insert(X_REQUEST_ID, facts.request_id.clone());
     headers.insert(X_FORWARDED_HOST, authority.clone());
+    if let Some(trace) = facts.trace {
+        trace.write(headers);
+    }
     if !facts.is_in_host || !route.remove_headers.is_empty() {
         headers.insert(HOST, authority.clone());
     }

@@ -16,16 +16,17 @@ admin     | clock config server snapshot store telemetry token
 server    | clock config gate inspected linger local pace patient refusal snapshot stream strict telemetry token
 
 gate      | admit answer authority body clock cors dialect endpoint identity refusal route rules server::LimitsConfig server::guard server::peer snapshot telemetry token upstream walk
-admit     | clock credential endpoint gate refusal route rules server::peer token walk
+admit     | clock credential endpoint gate refusal route rules server::peer telemetry::trace::Stage token walk
 walk      | answer body cors dialect refusal rules server::guard snapshot telemetry token upstream
 rules     | refusal route snapshot telemetry upstream
 endpoint  | clock config dialect identity refusal snapshot store telemetry token upstream
-snapshot  | clock config dialect identity memory refusal route server::LimitsConfig server::ListenerConfig store token upstream
+snapshot  | clock config dialect identity memory refusal route server::LimitsConfig server::ListenerConfig store telemetry::trace token upstream
 
 answer    | dialect refusal upstream::translate::X_REQUEST_ID
 authority | refusal
 body      | clock refusal server::guard telemetry upstream
 cors      |
+https     |
 
 route        | config dialect refusal token upstream
 route/path   | refusal
@@ -35,9 +36,9 @@ credential   | refusal route::TokenPlaces
 dialect      | clock::UnixTime config::problem config::secret config::value identity::Attempt identity::SecretKind refusal store::application token::Lifetimes token::TokenType token::issue::TokenPair token::verify::VerifiedToken
 identity     | clock config refusal token upstream
 upstream     | clock config credential inspected local pace patient refusal route stream strict telemetry token
-token        | clock config refusal
+token        | clock config https refusal
 store        | clock config token::revocation
-telemetry    | clock credential::Location refusal token::verify::VerifiedToken upstream::tunnel::End
+telemetry    | clock config credential::Location https refusal token::verify::VerifiedToken upstream::tunnel::End
 
 fuzzing         | config::problem endpoint::basic identity::Attempt inspected server::frames server::peer server::shed token::issuer::jwks token::keys
 

@@ -72,6 +72,7 @@ mod throttle;
 mod tickets;
 mod tls;
 mod tokens;
+mod traces;
 mod upstreams;
 mod websocket;
 mod wire;

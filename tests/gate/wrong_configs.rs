@@ -17,7 +17,7 @@ const USERS: &str = "identity: [ { users_file: users.yaml } ]";
 const ADMIN: &str = "admin: { address: \"127.0.0.1:0\" }";
 
 /// What is wrong, and by which change of a good config it comes about.
-const MISTAKES: [(&str, &str, &str); 60] = [
+const MISTAKES: [(&str, &str, &str); 67] = [
     (
         "not YAML",
         LISTENER,
@@ -261,6 +261,41 @@ const MISTAKES: [(&str, &str, &str); 60] = [
         "limits of nothing",
         "workers: 2",
         "limits: { connections: 0, header_timeout: 0s }",
+    ),
+    (
+        "a collector that is nowhere",
+        "workers: 2",
+        "tracing: { otlp: { sample: 1 } }",
+    ),
+    (
+        "a collector without a path",
+        "workers: 2",
+        "tracing: { otlp: { endpoint: \"http://127.0.0.1:4318\" } }",
+    ),
+    (
+        "a collector over gRPC",
+        "workers: 2",
+        "tracing: { otlp: { endpoint: \"grpc://127.0.0.1:4317/\" } }",
+    ),
+    (
+        "a collector's key in its URL",
+        "workers: 2",
+        "tracing: { otlp: { endpoint: \"https://collector.example/v1/traces?key=s3cret\" } }",
+    ),
+    (
+        "a collector's key in clear",
+        "workers: 2",
+        "tracing: { otlp: { endpoint: \"http://collector.example/v1/traces\", headers_file: upstream-password } }",
+    ),
+    (
+        "a collector's CA that is none",
+        "workers: 2",
+        "tracing: { otlp: { endpoint: \"https://collector.example/v1/traces\", ca_file: upstream-password } }",
+    ),
+    (
+        "traces of more than all",
+        "workers: 2",
+        "tracing: { otlp: { endpoint: \"http://127.0.0.1:4318/v1/traces\", sample: 2, timeout: 0s } }",
     ),
 ];
 

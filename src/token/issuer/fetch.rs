@@ -1,24 +1,16 @@
 //! How are an issuer's keys fetched? Discovery (`OpenID` Connect Discovery 1.0 section 4), then the
 //! JWK set. Nothing but an answer with 200 counts: no redirect is followed.
 
-use std::error::Error as StdError;
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::header::ACCEPT;
 use http::{HeaderValue, Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use rustls::pki_types::{CertificateDer, pem::PemObject};
-use rustls::{ClientConfig, RootCertStore};
+use http_body_util::{BodyExt as _, Full, Limited};
 use serde::Deserialize;
 
 use super::jwks::KeySet;
 use super::source::SourceSpec;
 use super::url;
+use crate::https::{self, causes};
 
 /// Why keys could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -78,39 +70,12 @@ pub enum FetchError {
 
 /// The HTTP client of one issuer. It keeps no connection: keys are fetched rarely.
 #[derive(Debug)]
-pub(super) struct Client(legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>);
+pub(super) struct Client(https::Client);
 
 impl Client {
     /// A client that trusts these certificates (PEM), or those that Mozilla trusts.
     pub(super) fn new(certificates: Option<&[u8]>) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        match certificates {
-            None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-            Some(pem) => {
-                for certificate in CertificateDer::pem_slice_iter(pem) {
-                    let certificate = certificate.map_err(|error| error.to_string())?;
-                    roots.add(certificate).map_err(|error| error.to_string())?;
-                }
-                if roots.is_empty() {
-                    return Err("holds no certificate in PEM".to_owned());
-                }
-            }
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(config)
-            .https_or_http()
-            .enable_http1()
-            .build();
-        let client = legacy::Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(0)
-            .build(connector);
-        Ok(Self(client))
+        https::Client::new(certificates, 0).map(Self)
     }
 
     /// Fetches the keys.
@@ -155,11 +120,11 @@ impl Client {
     }
 
     async fn get(&self, uri: &Uri) -> Result<Bytes, FetchError> {
-        let mut request = Request::new(Empty::new());
+        let mut request = Request::new(Full::default());
         *request.uri_mut() = uri.clone();
         let kind = HeaderValue::from_static("application/json");
         request.headers_mut().insert(ACCEPT, kind);
-        let response = self.0.request(request).await;
+        let response = self.0.send(request).await;
         let response = response.map_err(|error| FetchError::Http {
             uri: uri.clone(),
             cause: causes(&error),
@@ -196,17 +161,6 @@ fn shorten(text: String) -> String {
         Some((at, _)) => text.split_at(at).0.to_owned() + "…",
         None => text,
     }
-}
-
-fn causes(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
 }
 
 /// The longest answer that is read, in bytes.

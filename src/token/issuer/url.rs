@@ -1,8 +1,8 @@
 //! May keys be fetched from here?
 
-use std::net::IpAddr;
-
 use http::Uri;
+
+use crate::https::is_loopback;
 
 /// Takes a URL that keys may be fetched from: `https`, or `http` to this machine, or any `http`
 /// where plaintext is fine. Neither credentials nor a query or fragment.
@@ -30,14 +30,6 @@ pub(super) fn parse(text: &str, is_plaintext_fine: bool) -> Result<Uri, String> 
         )),
         _ => Err(wrong("is neither https nor http")),
     }
-}
-
-/// Whether a URL leads to this very machine.
-pub(super) fn is_loopback(uri: &Uri) -> bool {
-    let host = uri.host().unwrap_or_default();
-    let bare = host.trim_matches(['[', ']']);
-    let address = bare.parse::<IpAddr>();
-    bare.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
