@@ -135,7 +135,7 @@ async fn go_away<A: Reads, B: Writes, C: Reads, D: Writes>(
     let reason = End::Drained.label();
     {
         let mut told = pin!(async {
-            down.to_boundary().await?;
+            down.finish_frame().await?;
             down.close(GOING_AWAY, reason).await?;
             down.drop_all().await
         });

@@ -66,7 +66,7 @@ impl<R: Reads, W: Writes> Way<R, W> {
     }
 
     /// Copies to the end of the frame that is on the way, if there is one.
-    pub(super) async fn to_boundary(&mut self) -> io::Result<()> {
+    pub(super) async fn finish_frame(&mut self) -> io::Result<()> {
         while !self.frames.takes_another() && !self.frames.has_closed() && self.fill().await? {
             self.write(Part::Frame).await?;
         }

@@ -207,9 +207,9 @@ fn versions_and_names_come_into_force_too_and_each_listener_gets_its_own() {
         assert_eq!(stream.write_all(b"x").is_ok(), is_spoken, "{}", pair.name);
     }
     // One that is listed no more goes on as it was until a restart; the other is still renewed.
-    let first = next.find("{ address").unwrap();
-    let second = first + 1 + next[first + 1..].find("{ address").unwrap();
-    let alone = format!("{}{}", &next[..first], &next[second..]);
+    let (head, rest) = next.split_once("{ address").unwrap();
+    let (_, second) = rest.split_once("{ address").unwrap();
+    let alone = format!("{head}{{ address{second}");
     let renewed = Pair::new("renewed.example");
     renewed.write(gate.folder(), "b");
     Pair::new("a.example").write(gate.folder(), "a");

@@ -136,16 +136,16 @@ fn ask_http2(
     certificate: &str,
     kept: &mut Option<Http2>,
 ) -> Result<(), String> {
-    let mut request = Request::get("https://gate.example/api/x")
-        .header("authorization", format!("Bearer {}", sign(&claims())))
-        .body(empty())
-        .unwrap();
     loop {
+        let request = Request::get("https://gate.example/api/x")
+            .header("authorization", format!("Bearer {}", sign(&claims())))
+            .body(empty())
+            .unwrap();
         let client = kept.get_or_insert_with(|| Http2::connect(address, certificate));
         match client.try_send(request)? {
-            Ok(200) => return Ok(()),
-            Ok(status) => return Err(format!("status {status}")),
-            Err(unsent) => (request, *kept) = (unsent, None),
+            Some(200) => return Ok(()),
+            Some(status) => return Err(format!("status {status}")),
+            None => *kept = None,
         }
     }
 }

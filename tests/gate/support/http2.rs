@@ -82,19 +82,16 @@ impl Http2 {
         })
     }
 
-    /// Sends a request to a gate that may go away: its status, or the request itself if it was not
-    /// sent, and another connection is to be made.
+    /// Sends a request to a gate that may go away: its status, or nothing if it was not sent, and
+    /// another connection is to be made.
     ///
     /// # Errors
     /// If it was sent and there is no answer.
-    pub(crate) fn try_send(
-        &mut self,
-        request: Request<Body>,
-    ) -> Result<Result<u16, Request<Body>>, String> {
+    pub(crate) fn try_send(&mut self, request: Request<Body>) -> Result<Option<u16>, String> {
         let Self { runtime, sender } = self;
         runtime.block_on(async {
             if sender.ready().await.is_err() {
-                return Ok(Err(request));
+                return Ok(None);
             }
             let response = timeout(LIMIT, sender.try_send_request(request)).await;
             match response.expect("no response in time") {
@@ -102,13 +99,11 @@ impl Http2 {
                     let status = response.status().as_u16();
                     let body = timeout(LIMIT, response.into_body().collect()).await;
                     let body = body.expect("the body took too long");
-                    body.map(|_| Ok(status))
-                        .map_err(|error| format!("{error:?}"))
+                    body.map(|_| Some(status))
+                        .map_err(|error| error.to_string())
                 }
-                Err(mut error) => match error.take_message() {
-                    Some(request) => Ok(Err(request)),
-                    None => Err(format!("{error:?}")),
-                },
+                Err(error) if error.message().is_some() => Ok(None),
+                Err(error) => Err(error.into_error().to_string()),
             }
         })
     }
