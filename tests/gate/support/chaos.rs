@@ -323,7 +323,8 @@ fn judge(head: &str, record: &Record) -> Option<(String, u64)> {
     Some((user, id?))
 }
 
-fn read_body(stream: &mut TcpStream, head: &str) -> Option<String> {
+/// Reads a request's body; nothing if the client broke off.
+pub(crate) fn read_body(stream: &mut TcpStream, head: &str) -> Option<String> {
     let mut fields = head.lines().filter_map(|line| line.split_once(": "));
     let mut body = Vec::new();
     match fields.find(|(name, _)| matches!(*name, "content-length" | "transfer-encoding")) {

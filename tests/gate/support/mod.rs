@@ -1,5 +1,6 @@
 //! What tests stand on: the real binary as a process, a recording upstream, plain clients.
 
+pub(crate) mod answer;
 pub(crate) mod chaos;
 pub(crate) mod client;
 pub(crate) mod collector;
