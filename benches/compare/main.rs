@@ -18,7 +18,8 @@
 //! - `handshakes`, `idle`: connections without load
 //! - `scenario`: what is measured; `run`, how once; `bench`, in which order
 //! - `proof`: a contender really does its work
-//! - `metric`, `goal`, `report`, `plot`: numbers, the bars, tables and `compare.json`, SVG
+//! - `metric`, `goal`, `report`, `plot` and `svg`: numbers, the bars, tables and `compare.json`,
+//!   figures
 //! - `histogram`: latencies
 
 #![expect(
@@ -52,6 +53,7 @@ mod requests;
 mod run;
 mod scenario;
 mod storm;
+mod svg;
 mod tokens;
 mod trust;
 mod upstream;

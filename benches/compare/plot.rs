@@ -1,7 +1,6 @@
 //! What does it look like?
 //!
-//! Bars, drawn by hand: a figure is a stack of panels, a panel is a column of a table. The colours
-//! follow the reader's preference for light or dark.
+//! Bars, drawn by hand: a figure is a stack of panels, a panel is a column of a table.
 
 use std::fmt::Write;
 use std::fs;
@@ -13,6 +12,7 @@ use crate::bench::Results;
 use crate::contender::Contender;
 use crate::metric::Metric;
 use crate::scenario::{Load, Scenario, Table};
+use crate::svg;
 
 /// A file and what is on it.
 struct Figure {
@@ -168,19 +168,10 @@ fn draw(panels: &[(&str, Vec<Bar>)]) -> anyhow::Result<String> {
     let rows: usize = panels.iter().map(|(_, bars)| bars.len()).sum();
     let height = (rows * ROW) + panels.len() * (TITLE + GAP) + LEGEND;
     let mut svg = String::new();
-    writeln!(
-        svg,
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" \
-         height=\"{height}\" role=\"img\">\n<style>{STYLE}</style>"
-    )?;
     let mut y = 0;
     for (title, bars) in panels {
         y += TITLE;
-        writeln!(
-            svg,
-            "<text class=\"title\" x=\"4\" y=\"{}\">{title}</text>",
-            y - 8
-        )?;
+        svg += &svg::title(y, title);
         let most = bars.iter().map(|bar| bar.value).fold(0.0, f64::max);
         for bar in bars {
             bar.draw(&mut svg, y, most)?;
@@ -188,13 +179,8 @@ fn draw(panels: &[(&str, Vec<Bar>)]) -> anyhow::Result<String> {
         }
         y += GAP;
     }
-    writeln!(
-        svg,
-        "<text class=\"note\" x=\"4\" y=\"{}\">Medians of interleaved rounds. Pale: \
-         passes every token, it checks none.</text>\n</svg>",
-        height - 8
-    )?;
-    Ok(svg)
+    let note = "Medians of interleaved rounds. Pale: passes every token, it checks none.";
+    Ok(svg::figure(height, &svg, note))
 }
 
 impl Bar {
@@ -216,16 +202,9 @@ impl Bar {
     }
 }
 
-const WIDTH: usize = 900;
 const LABEL: usize = 430;
 const LONGEST: f64 = 390.0;
 const ROW: usize = 20;
 const TITLE: usize = 30;
 const GAP: usize = 8;
 const LEGEND: usize = 26;
-const STYLE: &str = "\
-text{font:12px system-ui,sans-serif;fill:#24292f}\
-.title{font-weight:600;font-size:13px}.note{fill:#6e7781}\
-.gate{fill:#1a7f64}.peer{fill:#57606a}.blind{fill:#b6bec7}\
-@media(prefers-color-scheme:dark){text{fill:#e6edf3}.note{fill:#8d96a0}\
-.gate{fill:#3fb68b}.peer{fill:#8d96a0}.blind{fill:#484f58}}";
