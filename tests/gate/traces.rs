@@ -52,7 +52,7 @@ fn is_error(span: &Span) -> bool {
 
 #[test]
 fn an_exchange_is_a_trace_of_its_stages() {
-    let (upstream, collector, gate) = start("sample: 1, service_name: my-gate");
+    let (_upstream, collector, gate) = start("sample: 1");
     let token = sign(&claims());
     assert_eq!(gate.get("/api/a?x=1", &token).status, 200);
     let (whole, below) = collector.exchange("/api/a");
@@ -69,24 +69,37 @@ fn an_exchange_is_a_trace_of_its_stages() {
     }
     let stages = ["route", "authenticate", "authorize", "translate", "GET app"];
     assert_eq!(names(&below), stages);
+    assert_in_order(&whole, &below);
+    let client = &below[4];
+    assert_eq!(client.kind, 3);
+    assert_eq!(text(&client.attributes, "tollgate.upstream"), "app");
+    assert_eq!(text(&client.attributes, "http.response.status_code"), "200");
+}
+
+/// One after the other within the whole, and none failed.
+fn assert_in_order(whole: &Span, below: &[Span]) {
     let mut from = whole.start_time_unix_nano;
-    for span in &below {
+    for span in below {
         assert_eq!(span.trace_id, whole.trace_id);
         let (start, end) = (span.start_time_unix_nano, span.end_time_unix_nano);
         assert!(from <= start && start <= end, "{span:?}");
         assert!(!is_error(span), "{span:?}");
         from = end;
     }
-    assert!(from <= whole.end_time_unix_nano && !is_error(&whole));
-    let client = &below[4];
-    assert_eq!(client.kind, 3);
-    assert_eq!(text(&client.attributes, "tollgate.upstream"), "app");
-    assert_eq!(text(&client.attributes, "http.response.status_code"), "200");
+    assert!(from <= whole.end_time_unix_nano && !is_error(whole));
+}
+
+#[test]
+fn upstream_log_and_collector_are_told_the_same() {
+    let (upstream, collector, gate) = start("sample: 1, service_name: my-gate");
+    gate.request("GET", "/open/a", "");
+    let (whole, below) = collector.exchange("/open/a");
+    let (trace, span) = (hex(&whole.trace_id), hex(&below[2].span_id));
+    assert_eq!(below[2].kind, 3);
     // The upstream goes on below the span of the request to it.
-    let (trace, span) = (hex(&whole.trace_id), hex(&client.span_id));
     let expected = format!("00-{trace}-{span}-01");
     assert_eq!(upstream.last().header("traceparent"), Some(&*expected));
-    assert_eq!(gate.exchange("/api/a")["trace_id"], trace);
+    assert_eq!(gate.exchange("/open/a")["trace_id"], trace);
     let resource = collector.batches()[0].resource_spans[0].resource.clone();
     let resource = resource.unwrap().attributes;
     assert_eq!(text(&resource, "service.name"), "my-gate");
@@ -94,7 +107,7 @@ fn an_exchange_is_a_trace_of_its_stages() {
     assert!(request.head.starts_with("POST /v1/traces "));
     let kind = request.header("content-type");
     assert_eq!(kind, Some("application/x-protobuf"));
-    gate.wait_for_metric("tollgate_spans_exported_total{result=\"ok\"}", 6.0);
+    gate.wait_for_metric("tollgate_spans_exported_total{result=\"ok\"}", 4.0);
 }
 
 /// Method, target, whose token; the span's name, its error, the stages, whether the gate or what is
