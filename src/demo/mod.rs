@@ -55,7 +55,6 @@ pub fn run(listen: &str, admin: &str) -> anyhow::Result<()> {
             &format!("https://{gate}"),
             &format!("http://{admin}"),
         ));
-        say("ready");
         serving.until_signalled(signals, None).await
     })
 }

@@ -211,16 +211,8 @@ impl Link {
     ) -> Result<Self, OpenError> {
         let stream = open::stream(spec, member).await?;
         let handshake = open::http1_builder().handshake(TokioIo::new(stream));
-        let (sender, connection) = handshake.await.map_err(|source| OpenError::Http {
-            member: member.to_string(),
-            source,
-        })?;
-        let open = metrics.connection();
-        spawn_local(async move {
-            // Its errors reach whoever waits for the answer.
-            let _ = connection.with_upgrades().await;
-            drop::<Open>(open);
-        });
+        let (sender, connection) = handshake.await.map_err(OpenError::http(member))?;
+        drive(connection.with_upgrades(), metrics.connection());
         Ok(Self {
             sender: Sender::Http1(sender),
             alarm: Box::pin(sleep(spec.config.response_timeout.0)),
@@ -237,19 +229,20 @@ impl Multiplexed {
     ) -> Result<Self, OpenError> {
         let stream = open::stream(spec, member).await?;
         let handshake = open::http2_builder(spec, Local).handshake(TokioIo::new(stream));
-        let (sender, connection) = handshake.await.map_err(|source| OpenError::Http {
-            member: member.to_string(),
-            source,
-        })?;
-        let open = metrics.connection();
-        spawn_local(async move {
-            let _ = connection.await;
-            drop::<Open>(open);
-        });
+        let (sender, connection) = handshake.await.map_err(OpenError::http(member))?;
+        drive(connection, metrics.connection());
         Ok(Self {
             sender,
             streams: Rc::default(),
             used: clock::now(),
         })
     }
+}
+
+/// Keeps a connection going, and counted, to its end. Its errors reach whoever waits for an answer.
+fn drive(connection: impl Future + 'static, open: Open) {
+    spawn_local(async move {
+        connection.await;
+        drop(open);
+    });
 }

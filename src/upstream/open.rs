@@ -32,6 +32,14 @@ pub(super) enum OpenError {
 }
 
 impl OpenError {
+    /// HTTP could not be spoken with this member.
+    pub(super) fn http(member: &Member) -> impl FnOnce(hyper::Error) -> Self {
+        move |source| Self::Http {
+            member: member.to_string(),
+            source,
+        }
+    }
+
     pub(super) const fn fault(&self) -> UpstreamFault {
         match self {
             Self::Connect { .. } | Self::Http { .. } => UpstreamFault::Connect,
