@@ -109,7 +109,7 @@ pub fn prepare_file(file: &Path) -> Result<Prepared, ConfigError> {
 }
 
 pub(super) fn prepare_with(file: &Path, files: &Files) -> Result<Prepared, ConfigError> {
-    prepare(load::load(file, files)?, files, file)
+    prepare(load::load(file, files)?, files, file).map_err(|error| load::located(error, files))
 }
 
 fn no_random(_: aws_lc_rs::error::Unspecified) -> anyhow::Error {

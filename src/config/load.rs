@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_saphyr::Error as YamlError;
 
 use super::files::{FileError, Files};
+use super::place::Places;
 use super::problem::{Problems, nearest};
 
 /// Why a config was refused.
@@ -44,6 +45,18 @@ pub enum ConfigError {
 pub fn load<T: DeserializeOwned>(file: &Path, files: &Files) -> Result<T, ConfigError> {
     let name = file.file_name().map_or(file, Path::new);
     parse(&files.read_config(name)?, file)
+}
+
+/// Adds to the problems of a config where in its file each of them stands.
+#[must_use]
+pub fn located(mut error: ConfigError, files: &Files) -> ConfigError {
+    if let ConfigError::Invalid { file, problems } = &mut error {
+        let name = file.file_name().map_or(file.as_path(), Path::new);
+        let places = files.read_config(name).ok();
+        let places = places.and_then(|yaml| Places::of(&yaml));
+        places.iter().for_each(|places| problems.locate(places));
+    }
+    error
 }
 
 /// Parses YAML; `file` is named in errors.

@@ -3,6 +3,7 @@
 pub mod files;
 pub mod guard;
 pub mod load;
+pub mod place;
 pub mod problem;
 pub mod secret;
 pub mod value;

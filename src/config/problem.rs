@@ -1,6 +1,8 @@
-//! What is wrong with the config? Everything at once, each with its key.
+//! What is wrong with the config? Everything at once, each with its key and its place in the file.
 
 use std::fmt::{self, Display};
+
+use super::place::{Place, Places};
 
 /// All that was found wrong, in the order of the config.
 #[derive(Debug, Default)]
@@ -8,6 +10,8 @@ pub struct Problems(Vec<Problem>);
 
 #[derive(Debug)]
 struct Problem {
+    /// Where the key stands in the file, if that was looked for.
+    place: Option<Place>,
     key: String,
     text: String,
 }
@@ -16,6 +20,7 @@ impl Problems {
     /// Notes that what stands at `key` is wrong.
     pub fn add(&mut self, key: impl Display, text: impl Display) {
         self.0.push(Problem {
+            place: None,
             key: key.to_string(),
             text: text.to_string(),
         });
@@ -24,6 +29,13 @@ impl Problems {
     /// The value, or nothing and a note.
     pub fn take<T, E: Display>(&mut self, key: impl Display, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.add(key, error)).ok()
+    }
+
+    /// Notes where in the file each key stands.
+    pub fn locate(&mut self, places: &Places) {
+        for problem in &mut self.0 {
+            problem.place = places.find(&problem.key);
+        }
     }
 
     /// Whether nothing is wrong.
@@ -37,7 +49,11 @@ impl Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.0.iter().enumerate() {
             let end = if index == 0 { "" } else { "\n" };
-            write!(f, "{end}  {}: {}", problem.key, problem.text)?;
+            write!(f, "{end}  ")?;
+            if let Some((line, column)) = problem.place {
+                write!(f, "{line}:{column}: ")?;
+            }
+            write!(f, "{}: {}", problem.key, problem.text)?;
         }
         Ok(())
     }

@@ -260,9 +260,22 @@ fn everything_that_is_wrong_is_told_at_once() {
         "listeners[0]",
         "login[0].prefix",
     ] {
+        let told = stderr.lines().find_map(|line| {
+            let (place, rest) = line.strip_prefix("  ")?.split_once(": ")?;
+            rest.starts_with(&format!("{key}: ")).then_some(place)
+        });
+        let (line, column) = told
+            .unwrap_or_else(|| panic!("no {key} in: {stderr}"))
+            .split_once(':')
+            .unwrap();
+        let written = builder
+            .config()
+            .lines()
+            .nth(line.parse::<usize>().unwrap() - 1);
+        let from = column.parse::<usize>().unwrap() - 1;
         assert!(
-            stderr.contains(&format!("  {key}: ")),
-            "no {key} in: {stderr}"
+            written.unwrap().len() > from,
+            "{key} is not at {line}:{column}"
         );
     }
     assert!(!stderr.contains(str::from_utf8(SECRET).unwrap()));

@@ -46,7 +46,8 @@ config          | admin cli::reload::ReloadConfig dialect identity route server 
 config/files    | config
 config/guard    |
 config/load     | config
-config/problem  |
+config/place    |
+config/problem  | config
 config/secret   |
 config/value    |
 clock           |
