@@ -151,17 +151,27 @@ impl Heads {
     /// How many bytes of a frame have to be seen, as far as is known.
     const fn wanted(&self) -> usize {
         let [_, _, _, kind, ..] = self.known;
-        match kind {
-            RST_STREAM if self.length >= HEAD => HEAD + 4,
-            GOAWAY if self.length >= HEAD => HEAD + CODED,
-            _ => HEAD,
-        }
+        let payload = self.payload();
+        let coded = match kind {
+            _ if self.length < HEAD => 0,
+            RST_STREAM => 4,
+            GOAWAY => CODED,
+            _ => 0,
+        };
+        // One that is too short for its code must not take the next frame's bytes for it.
+        HEAD + if coded < payload { coded } else { payload }
+    }
+
+    /// The length that the head tells.
+    const fn payload(&self) -> usize {
+        let [high, middle, low, ..] = self.known;
+        (high as usize) << 16 | (middle as usize) << 8 | low as usize
     }
 
     fn take(&mut self) -> Head {
-        let [high, middle, low, kind, flags, ..] = self.known;
-        let length = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-        let seen = self.known.get(..self.length).unwrap_or_default();
+        let [_, _, _, kind, flags, ..] = self.known;
+        let length = self.payload();
+        let seen = self.known.get(HEAD..self.length).unwrap_or_default();
         let code = seen
             .last_chunk()
             .map_or(0, |code| u32::from_be_bytes(*code));
@@ -252,6 +262,13 @@ mod tests {
         for (frames, outcome) in [
             (vec![frame(3, 0, 4); 2], Ok(())),
             (vec![frame(3, 0, 4); 3], Err(Cut::Http2Resets)),
+            // Too short for their codes: the next head is not taken for one.
+            (vec![frame(3, 0, 0); 2], Ok(())),
+            (vec![frame(3, 0, 0); 3], Err(Cut::Http2Resets)),
+            (
+                [vec![frame(7, 0, 3); 2], vec![frame(6, 0, 8); 4]].concat(),
+                Err(Cut::Http2ControlFrames),
+            ),
             (vec![frame(6, 0, 8); 3], Ok(())),
             (vec![frame(6, 0, 8); 4], Err(Cut::Http2ControlFrames)),
             (vec![frame(4, 0, 0); 4], Err(Cut::Http2ControlFrames)),
@@ -268,6 +285,7 @@ mod tests {
             }
         }
     }
+
     #[test]
     fn what_h2_refuses_is_told_however_it_is_written() {
         let coded = |kind: u8, lead: &[u8], code: u8| {

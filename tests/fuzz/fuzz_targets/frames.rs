@@ -50,8 +50,14 @@ fn flood(stream: &[u8], most_resets: u32, most_others: u32) -> Option<(usize, bo
             _ => {}
         }
         at += HEAD;
+        // A reset is counted once its code is there.
+        let code = match head[3] {
+            3 => usize::try_from(length.min(4)).expect("at most four"),
+            _ => 0,
+        };
+        stream.get(at..at + code)?;
         if resets > most_resets || others > most_others {
-            return Some((at, resets > most_resets));
+            return Some((at + code, resets > most_resets));
         }
         at += usize::try_from(length).expect("24 bits");
     }

@@ -12,6 +12,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
@@ -23,6 +24,7 @@ use hyper_util::rt::TokioIo;
 use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tollgate::inspected::{Inspect as _, Inspected};
+use tollgate::linger::{Linger, Outlasted};
 use tollgate::strict::Framing;
 
 use reader::Message;
@@ -101,7 +103,8 @@ fn served(pieces: &[&[u8]]) -> Vec<Seen> {
         }
     });
     let pieces = pieces.iter().rev().map(|piece| piece.to_vec()).collect();
-    let stream = Inspected::new(Pieces(pieces), Framing::default());
+    let linger = Linger::new(Duration::ZERO, Outlasted::default());
+    let stream = Inspected::new(Pieces(pieces), Framing::default(), linger);
     let connection = http1::Builder::new()
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(stream), service);

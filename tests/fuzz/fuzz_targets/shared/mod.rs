@@ -60,9 +60,10 @@ pub(crate) fn sent(
         authority: &HeaderValue::from_static(AUTHORITY),
         is_in_host: false,
         request_id: &HeaderValue::from_static(REQUEST_ID),
+        trace: None,
         remaining_query,
     };
-    let body = RequestBody(Upload::new(None, clock::now()));
+    let body = RequestBody(Upload::none(clock::now()));
     let sealer = rules.tokens.sealer.as_ref();
     Ok(translate(&permit, route, sealer, facts, head, body)?.into_inner())
 }
