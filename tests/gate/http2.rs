@@ -7,7 +7,7 @@ use crate::support::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, PRIORITY,
     RST_STREAM, SETTINGS, frame, head, literal,
 };
-use crate::support::gate::{Builder, Gate, claims, self_signed, sign};
+use crate::support::gate::{Builder, Gate, claims, sign};
 use crate::support::recorder::Recorder;
 use crate::support::threat;
 use crate::support::upstream::Upstream;
@@ -18,14 +18,9 @@ const ROUTES: &str = "
 ";
 
 fn start(upstream: SocketAddr, limits: &str) -> (Gate, String) {
-    let (certificate, key) = self_signed(&["gate.example"]);
-    let listener = "listeners: [ { address: \"127.0.0.1:0\", name: secure, tls: { certificate: a.crt, private_key: a.key } } ]";
-    let gate = Builder::with_extra(upstream, ROUTES, &format!("limits: {{ {limits} }}"))
-        .line("listeners:", listener)
-        .file("a.crt", &certificate)
-        .file("a.key", key)
-        .start();
-    (gate, certificate)
+    let limits = format!("limits: {{ {limits} }}");
+    let (builder, certificate) = Builder::with_extra(upstream, ROUTES, &limits).secure();
+    (builder.start(), certificate)
 }
 
 fn cut(cause: &str) -> String {

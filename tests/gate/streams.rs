@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 
 use crate::support::frames::{DATA, END_STREAM, Frames, HEADERS, RST_STREAM, WINDOW_UPDATE};
-use crate::support::gate::{Builder, Gate, claims, self_signed, sign};
+use crate::support::gate::{Builder, Gate, claims, sign};
 use crate::support::raw::{accepting, read_head, read_rest};
 use crate::support::threat;
 use crate::support::upstream::Upstream;
@@ -23,14 +23,9 @@ const REFUSED_STREAM: u8 = 7;
 const CANCEL: u8 = 8;
 
 fn start(upstream: SocketAddr, limits: &str) -> (Gate, String) {
-    let (certificate, key) = self_signed(&["gate.example"]);
-    let listener = "listeners: [ { address: \"127.0.0.1:0\", name: secure, tls: { certificate: a.crt, private_key: a.key } } ]";
-    let gate = Builder::with_extra(upstream, ROUTES, &format!("limits: {{ {limits} }}"))
-        .line("listeners:", listener)
-        .file("a.crt", &certificate)
-        .file("a.key", key)
-        .start();
-    (gate, certificate)
+    let limits = format!("limits: {{ {limits} }}");
+    let (builder, certificate) = Builder::with_extra(upstream, ROUTES, &limits).secure();
+    (builder.start(), certificate)
 }
 
 fn streams_cut(cause: &str) -> String {

@@ -171,6 +171,17 @@ routes:
             .file(&format!("{stem}.key"), key)
     }
 
+    /// One listener with TLS, named `secure`; and its certificate for `gate.example` (PEM).
+    pub(crate) fn secure(self) -> (Self, String) {
+        let (certificate, key) = self_signed(&["gate.example"]);
+        let listener = "listeners: [ { address: \"127.0.0.1:0\", name: secure, tls: { certificate: a.crt, private_key: a.key } } ]";
+        let builder = self
+            .line("listeners:", listener)
+            .file("a.crt", &certificate)
+            .file("a.key", key);
+        (builder, certificate)
+    }
+
     /// One listener, which believes these proxies.
     pub(crate) fn trusting(self, proxies: &str) -> Self {
         let listener = format!(

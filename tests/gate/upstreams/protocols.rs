@@ -20,13 +20,7 @@ use crate::support::raw::{accepting, read_head};
 
 /// A gate with a TLS listener whose upstream has these settings, and its certificate.
 fn over_tls(settings: &str) -> (Builder, String) {
-    let (certificate, key) = self_signed(&["gate.example"]);
-    let listener = "listeners: [ { address: \"127.0.0.1:0\", name: secure, tls: { certificate: a.crt, private_key: a.key } } ]";
-    let builder = builder(settings)
-        .line("listeners:", listener)
-        .file("a.crt", &certificate)
-        .file("a.key", key);
-    (builder, certificate)
+    builder(settings).secure()
 }
 
 fn request(method: &str, path: &str) -> http::request::Builder {
