@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -63,8 +64,18 @@ fn ask(stream: &mut TcpStream) -> u16 {
     read_response(stream, false).status
 }
 
-/// Asks for endless answers on so many streams, opens all windows, and takes nothing.
-fn greedy(gate: &Gate, certificate: &str, streams: u32) -> Frames {
+/// Opens all windows and takes nothing.
+fn greedy(gate: &Gate, certificate: &str) -> Frames {
+    // SETTINGS_INITIAL_WINDOW_SIZE.
+    let most = i32::MAX.unsigned_abs();
+    let mut connection = Frames::connect(gate.listeners[1], certificate, &[(4, most)]);
+    let increment = most - 65_535;
+    connection.send(WINDOW_UPDATE, 0, 0, &increment.to_be_bytes());
+    connection
+}
+
+/// Asks for endless answers on these streams.
+fn ask_endless(connection: &mut Frames, streams: Range<u32>) {
     let bearer = format!("Bearer {}", sign(&claims()));
     let fields = [
         (":method", "GET"),
@@ -73,15 +84,9 @@ fn greedy(gate: &Gate, certificate: &str, streams: u32) -> Frames {
         (":path", "/api/endless"),
         ("authorization", &bearer),
     ];
-    // SETTINGS_INITIAL_WINDOW_SIZE.
-    let most = i32::MAX.unsigned_abs();
-    let mut connection = Frames::connect(gate.listeners[1], certificate, &[(4, most)]);
-    let increment = most - 65_535;
-    connection.send(WINDOW_UPDATE, 0, 0, &increment.to_be_bytes());
-    for stream in 0..streams {
+    for stream in streams {
         connection.request(2 * stream + 1, END_STREAM, &fields);
     }
-    connection
 }
 
 /// Sends as much of a body as is taken.
@@ -138,9 +143,10 @@ fn a_flood_takes_no_more_memory_than_the_config_says_and_gives_it_back() {
     assert_eq!(ask(&mut inside), 200);
     let before = own_memory(&gate);
 
-    let greedy: Vec<_> = (0..EACH)
-        .map(|_| greedy(&gate, &certificate, STREAMS))
-        .collect();
+    let mut greedy: Vec<_> = (0..EACH).map(|_| greedy(&gate, &certificate)).collect();
+    greedy
+        .iter_mut()
+        .for_each(|connection| ask_endless(connection, 0..STREAMS));
     let uploads = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..EACH {
@@ -195,21 +201,26 @@ fn a_flood_takes_no_more_memory_than_the_config_says_and_gives_it_back() {
 #[test]
 fn a_gate_whose_memory_is_all_taken_takes_on_nothing_more_and_goes_on() {
     const LIMIT: u64 = 64 * MIB;
-    let (mut gate, certificate) = start("memory: 64MiB");
+    const STREAMS: u32 = 32;
+    const HEAD: u64 = 16 * KIB;
+    let (mut gate, certificate) = start("memory: 64MiB, header_size: 16KiB");
     let mut first = connect(gate.address());
     assert_eq!(ask(&mut first), 200);
     let limit = "tollgate_memory_limit_bytes";
     assert_eq!(gate.metric(limit), LIMIT as f64);
-    let mut flood = Vec::new();
+    let before = own_memory(&gate);
+    let mut flood: Vec<_> = (0..24).map(|_| greedy(&gate, &certificate)).collect();
     let full = |gate: &Gate| gate.log().contains("memory is at its limit");
+    let mut greediest = 0;
     while !full(&gate) {
-        assert!(flood.len() < 64, "{} bytes", own_memory(&gate));
-        flood.push(greedy(&gate, &certificate, 32));
-        // The answers have to come before the next look can see them.
-        let streams = flood.len() * 32;
-        wait_for("the answers, or the limit", || {
+        assert!(greediest < flood.len(), "{} bytes", own_memory(&gate));
+        ask_endless(&mut flood[greediest], 0..STREAMS);
+        greediest += 1;
+        // The requests have to be there before the next look can see what they take.
+        let streams = greediest as f64 * f64::from(STREAMS);
+        wait_for("the requests, or the limit", || {
             let under_way = gate.metric("tollgate_requests_in_flight{route=\"api\"}");
-            (full(&gate) || under_way >= streams as f64).then_some(())
+            (full(&gate) || under_way >= streams).then_some(())
         });
     }
     // On a connection that is there already, and on a new one.
@@ -230,8 +241,18 @@ fn a_gate_whose_memory_is_all_taken_takes_on_nothing_more_and_goes_on() {
     let cut = "tollgate_connections_cut_total{cause=\"memory\",listener=\"plain\"}";
     assert!(gate.metric(cut) >= 1.0);
     assert_eq!(gate.on_admin("/livez").status, 200);
-    let taken = own_memory(&gate);
-    assert!(taken < LIMIT + 32 * MIB, "{} MiB", taken / MIB);
+
+    // What was under way may still take all that it may; what is asked for now takes nothing.
+    let idle = (flood.len() - greediest) as u64 * bound::idle(HEAD);
+    let most = greediest as u64 * bound::http2(HEAD, STREAMS.into()) + idle;
+    let shed = "tollgate_requests_total{code=\"5xx\",method=\"GET\",route=\"(none)\"}";
+    let sheds = gate.metric(shed);
+    for connection in &mut flood {
+        ask_endless(connection, STREAMS..3 * STREAMS);
+    }
+    gate.wait_for_metric(shed, sheds + flood.len() as f64 * f64::from(2 * STREAMS));
+    let taken = own_memory(&gate).saturating_sub(before);
+    assert!(taken < most, "{} KiB of {}", taken / KIB, most / KIB);
 
     drop(flood);
     gate.wait_for_log("that there is some again", |line| {
