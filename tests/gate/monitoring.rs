@@ -55,7 +55,7 @@ fn each_alert_fires_in_its_own_trouble_and_is_silent_without() {
 #[test]
 fn the_rules_ask_for_reasons_and_causes_that_the_gate_has() {
     let rules = fs::read_to_string(RULES).unwrap();
-    let source = ["src/refusal.rs", "src/server/shed.rs"]
+    let source = ["src/refusal/reason.rs", "src/server/shed.rs"]
         .map(|file| fs::read_to_string(file).unwrap())
         .concat();
     let mut found = 0;
