@@ -14,6 +14,7 @@ use crate::route::path::CanonicalPath;
 use crate::route::policy::{self, Permit, Policy};
 use crate::route::{Route, TokenPlaces};
 use crate::rules::Rules;
+use crate::same_site;
 use crate::server::peer::Peer;
 use crate::telemetry::trace::Stage;
 use crate::token::cache::Circumstances;
@@ -81,7 +82,7 @@ impl Gate {
             Ok(Credential::Token(token)) => {
                 self.authenticate(rules, &token, clock::unix_now()).is_err()
             }
-            Ok(Credential::Basic(_) | Credential::Ticket(_)) => false,
+            Ok(Credential::Basic(_) | Credential::Session(_) | Credential::Ticket(_)) => false,
             Err(reason) => reason != Reason::SeveralCredentials,
         }
     }
@@ -133,6 +134,20 @@ impl Gate {
                     }
                     outcome => Ok(outcome?),
                 }
+            }
+            Credential::Session(cookie) => {
+                if !same_site::is_own(asked.head, &around.origin) {
+                    return Err(Reason::CrossSite.into());
+                }
+                let now = clock::unix_now();
+                self.knows_revocations(now)?;
+                let parts = [&b"session"[..], cookie.as_bytes()];
+                let hash = self.front.borrow().hash(parts);
+                if let Some(known) = self.recall(rules, hash, now) {
+                    return Ok(known);
+                }
+                let verified = endpoint::session::verify(&around, cookie).await?;
+                Ok(self.remember(rules, hash, verified))
             }
             Credential::Basic(pair) => {
                 let now = clock::unix_now();

@@ -7,8 +7,11 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, request};
 use serde_json::json;
 
+use crate::credential;
 use crate::dialect::{CrossOrigin, Dialect, Endpoint};
-use crate::refusal::{Detail, Reason, Refusal};
+use crate::page;
+use crate::refusal::{Detail, Reason, Refusal, Side};
+use crate::route::{LoginPage, Route};
 use crate::upstream::translate::X_REQUEST_ID;
 
 /// Whose form a refusal takes.
@@ -38,6 +41,9 @@ impl Voice {
             Self::Route(Some(dialect)) => (dialect.refused(None, refusal), false),
             Self::Plain | Self::Route(None) => (plain(refusal), false),
         };
+        if let Some(page) = &refusal.page {
+            response = Response::clone(page);
+        }
         let status = response.status();
         let headers = response.headers_mut();
         if let Some(Detail::Allow(methods)) = &refusal.detail {
@@ -90,8 +96,17 @@ fn challenge(refusal: &Refusal) -> Option<HeaderValue> {
     HeaderValue::from_str(&challenge).ok()
 }
 
+/// Where a browser is sent if it has no good credential for a page; and whether that is the gate's
+/// own page.
+pub(crate) fn login_page(route: &Route, head: &request::Parts) -> Option<(HeaderValue, bool)> {
+    let page = route.login_page.as_ref().filter(|_| wants_page(head))?;
+    let target = credential::target_without(head, &route.token);
+    let is_own = matches!(page, LoginPage::Own(_));
+    page.then(&target).map(|page| (page, is_own))
+}
+
 /// Whether a browser asks for a page to show, and not a script for data.
-pub(crate) fn wants_page(head: &request::Parts) -> bool {
+fn wants_page(head: &request::Parts) -> bool {
     let text = |name: HeaderName| {
         let value = head.headers.get(name);
         value.and_then(|value| value.to_str().ok())
@@ -118,6 +133,13 @@ pub(crate) fn redirect(page: HeaderValue) -> Response<Bytes> {
     headers.insert(LOCATION, page);
     headers.insert(VARY, HeaderValue::from_static("accept"));
     response
+}
+
+/// What a person is shown of a refusal.
+pub(crate) fn page(refusal: &Refusal, login_page: &str) -> Box<Response<Bytes>> {
+    let reason = refusal.reason;
+    let way_out = (reason.side() == Side::Downstream).then_some((login_page, "Log in again"));
+    Box::new(page::refused(reason.status(), reason.text(), way_out))
 }
 
 /// The client's id for its request if it is well-formed, else a new random one.

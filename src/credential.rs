@@ -9,12 +9,15 @@ use http::{HeaderMap, request};
 use memchr::memchr;
 use percent_encoding::percent_decode_str;
 
+use crate::cookie;
 use crate::refusal::Reason;
 use crate::route::TokenPlaces;
 
 /// Where the credential stood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Location {
+    /// In the cookie of a browser's session.
+    Cookie,
     /// In the `Authorization` header.
     Header,
     /// Nowhere.
@@ -27,12 +30,13 @@ pub enum Location {
 
 impl Location {
     /// How many there are.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 5;
 
     /// The label in metrics.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
+            Self::Cookie => "cookie",
             Self::Header => "header",
             Self::Nowhere => "none",
             Self::Query => "query",
@@ -46,6 +50,8 @@ impl Location {
 pub enum Credential<'a> {
     /// A name and password by Basic, still encoded (RFC 7617 section 2).
     Basic(&'a str),
+    /// What stands for a login in a browser.
+    Session(&'a str),
     /// A ticket, to be exchanged for the token that it was given for.
     Ticket(Cow<'a, str>),
     /// An access token.
@@ -83,6 +89,11 @@ pub fn find<'a>(head: &'a request::Parts, places: &TokenPlaces) -> Presented<'a>
     if places.subprotocol {
         for token in subprotocols(&head.headers).filter_map(token_in_subprotocol) {
             found.add(token.map(Credential::Token), Location::Subprotocol);
+        }
+    }
+    if places.cookie {
+        for session in cookie::values(&head.headers, cookie::SESSION) {
+            found.add(Ok(Credential::Session(session)), Location::Cookie);
         }
     }
     let (credential, location) = match found {
@@ -150,6 +161,20 @@ const KUBERNETES: &str = "base64url.bearer.authorization.k8s.io.";
 fn strip_prefix<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     let (start, rest) = text.split_at_checked(prefix.len())?;
     start.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+/// A request's path and query, without any credential's pair.
+#[must_use]
+pub fn target_without(head: &request::Parts, places: &TokenPlaces) -> String {
+    let query = head.uri.query().unwrap_or_default();
+    let rest = cut(query, places)
+        .remaining
+        .unwrap_or_else(|| query.to_owned());
+    let path = head.uri.path();
+    match rest.is_empty() {
+        true => path.to_owned(),
+        false => format!("{path}?{rest}"),
+    }
 }
 
 /// Whether a query (as of a `Referer`) holds a token.

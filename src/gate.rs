@@ -197,9 +197,7 @@ impl Gate {
         if let Some(bytes) = route.min_upload_rate {
             upload.ask_rate(bytes);
         }
-        if route.login_page.is_some() && answer::wants_page(&head) {
-            walk.login_page.clone_from(&route.login_page);
-        }
+        walk.login_page = answer::login_page(route, &head);
         let asked = Asked {
             peer,
             route,
@@ -243,6 +241,10 @@ impl Gate {
                 client: peer.address,
             },
             metrics: &self.metrics,
+            sessions: rules
+                .snapshot
+                .mounts
+                .of_people(&peer.entrance.listener, &host(authority)),
             origin: format!("{}://{authority}", peer.scheme),
         }
     }

@@ -27,6 +27,7 @@ pub mod gate;
 
 pub mod route;
 
+pub mod cookie;
 pub mod cors;
 pub mod dialect;
 pub mod endpoint;
@@ -49,8 +50,10 @@ pub mod linger;
 mod local;
 pub mod memory;
 pub mod pace;
+pub mod page;
 pub mod patient;
 mod rules;
+pub mod same_site;
 pub mod snapshot;
 pub mod stream;
 pub mod strict;

@@ -11,14 +11,14 @@ use crate::clock::{self, UnixTime};
 use crate::config::Config;
 use crate::config::files::Files;
 use crate::config::problem::Problems;
-use crate::dialect::Mounts;
+use crate::dialect::{LoginConfig, Mounts};
 use crate::identity::hashing::HashingPool;
 use crate::identity::throttle::{Throttle, ThrottleConfig};
 use crate::identity::{self, Principal, Providers};
 use crate::memory::Watermark;
 use crate::refusal::{Reason, Refusal};
 use crate::route::table::RouteTable;
-use crate::route::{self, Surroundings};
+use crate::route::{self, Given, Surroundings};
 use crate::server::{LimitsConfig, ListenerConfig};
 use crate::store::health::{Health, Phase};
 use crate::store::{AnyStore, StoreError};
@@ -84,18 +84,24 @@ impl Snapshot {
         }
         let own_issuer = &config.tokens.issuer.0;
         let issuers = identity::issuers(&config.identity, own_issuer, files, problems);
-        let only_login = match config.login.as_slice() {
-            [only] => Some(only.dialect),
-            _ => None,
-        };
+        let of_people = |login: &&LoginConfig| login.login_page().is_some();
+        // Programs' errors do not take the form that is for people.
+        let mut logins = config.login.iter().filter(|login| !of_people(login));
+        let only_login = logins.next().filter(|_| logins.next().is_none());
+        let login_pages = config.login.iter().filter_map(LoginConfig::login_page);
+        let login_pages: Vec<_> = login_pages.collect();
         let around = Surroundings {
             upstreams: &config.upstreams,
-            default_dialect: only_login,
+            default_dialect: only_login.map(|login| login.dialect),
             can_seal,
-            has_tickets: config
-                .login
-                .iter()
-                .any(|login| login.dialect.gives_tickets()),
+            given: Given {
+                sessions: !login_pages.is_empty(),
+                tickets: config
+                    .login
+                    .iter()
+                    .any(|login| login.dialect.gives_tickets()),
+            },
+            login_pages,
             users: providers.upstream_credentials(),
             files,
         };

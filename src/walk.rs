@@ -30,8 +30,9 @@ pub(crate) struct Walk {
     /// Whether the URL held a token.
     pub(crate) is_token_in_query: bool,
     pub(crate) is_cross_origin: bool,
-    /// Where a browser is sent that asks for a page without a good credential.
-    pub(crate) login_page: Option<HeaderValue>,
+    /// Where a browser is sent that asks for a page without a good credential, and whether that is
+    /// the gate's own page.
+    pub(crate) login_page: Option<(HeaderValue, bool)>,
 }
 
 /// An answer, before it is given to the client.
@@ -62,21 +63,25 @@ impl Walk {
         kept: Kept,
         shared: &Arc<Shared>,
     ) -> Response<GateBody> {
-        let answer = outcome.unwrap_or_else(|refusal| {
+        let answer = outcome.unwrap_or_else(|mut refusal| {
             if self.exchange.route_metrics().is_none() {
                 let Label { metrics, name } = &rules.nowhere;
                 self.exchange.routed(metrics, name);
             }
             self.exchange.refused(&refusal);
             let is_unknown = refusal.reason.status() == StatusCode::UNAUTHORIZED;
-            match self.login_page.take().filter(|_| is_unknown) {
-                Some(page) => Answer::Own(answer::redirect(page)),
-                None => Answer::Own(self.voice.refuse(&refusal)),
+            match self.login_page.take() {
+                Some((page, _)) if is_unknown => Answer::Own(answer::redirect(page)),
+                Some((page, true)) => {
+                    refusal.page = page.to_str().ok().map(|page| answer::page(&refusal, page));
+                    Answer::Own(self.voice.refuse(&refusal))
+                }
+                _ => Answer::Own(self.voice.refuse(&refusal)),
             }
         });
         let mut response = match answer {
             Answer::Own(mut response) => {
-                respond::hush(response.headers_mut());
+                respond::hush_own(response.headers_mut());
                 response.map(GateBody::own)
             }
             Answer::Upstream(response) => response.map(GateBody::upstream),

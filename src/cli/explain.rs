@@ -168,7 +168,7 @@ fn is_stranger(snapshot: &Snapshot, head: &request::Parts) -> bool {
             let _ = load_keys(&snapshot.tokens, &token);
             verify_bearer(&token, &snapshot.tokens, now).is_err()
         }
-        Ok(Credential::Basic(_) | Credential::Ticket(_)) => false,
+        Ok(Credential::Basic(_) | Credential::Session(_) | Credential::Ticket(_)) => false,
         Err(reason) => reason != Reason::SeveralCredentials,
     }
 }
@@ -176,7 +176,7 @@ fn is_stranger(snapshot: &Snapshot, head: &request::Parts) -> bool {
 fn judge(snapshot: &Snapshot, credential: Credential<'_>) -> Result<VerifiedToken, Refusal> {
     let token = match credential {
         Credential::Token(token) => token,
-        Credential::Basic(_) | Credential::Ticket(_) => {
+        Credential::Basic(_) | Credential::Session(_) | Credential::Ticket(_) => {
             let cause = "only a running gate can judge this kind of credential";
             return Err(Refusal::with_cause(Reason::BadCredentials, cause));
         }

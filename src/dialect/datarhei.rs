@@ -155,6 +155,7 @@ impl Dialect for Datarhei {
         let usefor = match kind {
             TokenType::Access => "access",
             TokenType::Refresh => "refresh",
+            TokenType::Session => "session",
         };
         Map::from_iter([
             ("exi".to_owned(), lifetime.as_secs().into()),

@@ -3,6 +3,7 @@
 //! A dialect is a pure mapping between wire and meaning, without I/O, clock or store.
 
 pub mod basic;
+pub mod browser;
 pub mod datarhei;
 pub mod emnify;
 mod grant;
@@ -11,7 +12,7 @@ pub mod memphis;
 mod mount;
 pub mod oauth2;
 pub mod ticket;
-mod wire;
+pub(crate) mod wire;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -69,6 +70,8 @@ pub enum DialectName {
     /// Basic on every request, as STS-MQTT's clients send it. It has no login: a route's `basic`
     /// takes the credentials, and this is the form of its refusals.
     Basic,
+    /// People in a browser: a login page, and a cookie that stands for the login.
+    Browser,
     /// datarhei Core.
     Datarhei,
     /// EMnify's API: login by password, and refresh.
@@ -90,6 +93,7 @@ impl DialectName {
     pub fn dialect(self) -> &'static dyn Dialect {
         match self {
             Self::Basic => &basic::Basic,
+            Self::Browser => &browser::Browser,
             Self::Datarhei => &datarhei::Datarhei,
             Self::Emnify => &emnify::Emnify,
             Self::Jmvstream => &jmvstream::Jmvstream,
@@ -113,6 +117,8 @@ pub enum Endpoint {
     Applications,
     /// One application token, by its number.
     Application(u64),
+    /// A page for people, or what its form sends.
+    Browser(browser::Step),
     /// What the service is, told to who presents no good token; who does is on the way to a
     /// route. See [`Dialect::about`].
     About,
@@ -259,6 +265,11 @@ pub trait Dialect: Debug + Sync {
     /// How long its tokens live where the config does not say.
     fn usual_lifetimes(&self) -> UsualLifetimes {
         UsualLifetimes::default()
+    }
+
+    /// The path of its page where people log in, if it has one. Its logins are held in cookies.
+    fn login_page(&self) -> Option<&'static str> {
+        None
     }
 
     /// Claims that its clients read from their tokens, beyond those that every token has.

@@ -66,6 +66,13 @@ impl Mounts {
         self.0.iter().map(|mount| &mount.lifetimes)
     }
 
+    /// Where people log in who come to this listener and host, if anywhere.
+    #[must_use]
+    pub fn of_people(&self, listener: &str, host: &str) -> Option<&Mount> {
+        let mut mounts = self.0.iter();
+        mounts.find(|mount| mount.dialect.login_page().is_some() && mount.is_at(listener, host))
+    }
+
     /// The mount and endpoint that a request is for, if any.
     #[must_use]
     pub fn find(
@@ -75,11 +82,8 @@ impl Mounts {
         head: &request::Parts,
     ) -> Option<(&Mount, Endpoint)> {
         let path = head.uri.path();
-        let is = |wanted: &Option<String>, held: &str| {
-            wanted.as_deref().is_none_or(|wanted| wanted == held)
-        };
         self.0.iter().find_map(|mount| {
-            if !is(&mount.listener, listener) || !is(&mount.host, host) {
+            if !mount.is_at(listener, host) {
                 return None;
             }
             let path = path.strip_prefix(&mount.prefix)?;
@@ -96,6 +100,13 @@ impl Mounts {
 }
 
 impl Mount {
+    fn is_at(&self, listener: &str, host: &str) -> bool {
+        let is = |wanted: &Option<String>, held: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == held)
+        };
+        is(&self.listener, listener) && is(&self.host, host)
+    }
+
     /// A path that both would answer, with neither more specific.
     fn clash(&self, other: &Self) -> Option<String> {
         if (&self.listener, &self.host) != (&other.listener, &other.host) {
@@ -125,6 +136,13 @@ fn are_alike(one: &str, other: &str) -> bool {
 }
 
 impl LoginConfig {
+    /// The path of its page where people log in, if it has one.
+    #[must_use]
+    pub fn login_page(&self) -> Option<String> {
+        let path = self.dialect.dialect().login_page()?;
+        Some(self.prefix.clone().unwrap_or_default() + path)
+    }
+
     fn check_place(&self, at: &str, listeners: &[&str], problems: &mut Problems) {
         if let Some(name) = &self.listener
             && !listeners.contains(&name.as_str())

@@ -53,7 +53,7 @@ pub(super) fn json_answer(status: StatusCode, body: &Value) -> Response<Bytes> {
 pub(super) const FORM: &str = "application/x-www-form-urlencoded";
 
 /// The fields of a JSON object or a form, read leniently: unknown ones ignored, names without case.
-pub(super) struct Fields {
+pub(crate) struct Fields {
     fields: Map<String, Value>,
     is_form: bool,
 }
@@ -77,6 +77,11 @@ impl Fields {
         None
     }
 
+    /// Those of a form alone, as a page sends it.
+    pub(crate) fn parse_form(head: &request::Parts, body: &[u8]) -> Option<Self> {
+        Self::parse(head, body).filter(|fields| fields.is_form)
+    }
+
     fn find(&self, name: &str) -> Option<&Value> {
         let exact = self.fields.get(name);
         let found = exact.or_else(|| {
@@ -89,7 +94,7 @@ impl Fields {
     }
 
     /// A text; ill-typed ones are refused.
-    pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Refusal> {
+    pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, Refusal> {
         match self.find(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -132,7 +137,7 @@ fn parse_form(body: &str) -> Option<Map<String, Value>> {
 }
 
 /// The pairs of a form; nothing in place of one that is not UTF-8.
-pub(super) fn form_pairs(body: &str) -> impl Iterator<Item = Option<(String, String)>> {
+pub(crate) fn form_pairs(body: &str) -> impl Iterator<Item = Option<(String, String)>> {
     let pairs = body.split('&').filter(|pair| !pair.is_empty());
     pairs.map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -26,7 +26,7 @@ pub(super) async fn read(
 }
 
 /// Collects the short body of a login, which holds a secret.
-async fn collect(
+pub(super) async fn collect(
     body: RequestBody,
     limit: usize,
     within: Duration,

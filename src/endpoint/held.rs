@@ -63,7 +63,7 @@ pub(super) async fn introspect(
 }
 
 /// Whether what was revoked is known well enough to call a token good.
-fn knows_revocations(around: &Surroundings<'_>) -> Result<(), Reason> {
+pub(super) fn knows_revocations(around: &Surroundings<'_>) -> Result<(), Reason> {
     match around.shared.health.is_too_stale(clock::unix_now()) {
         true => Err(Reason::StoreUnavailable),
         false => Ok(()),

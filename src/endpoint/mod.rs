@@ -4,8 +4,10 @@ mod application;
 mod attempt;
 pub(crate) mod basic;
 mod body;
+mod browser;
 mod client;
 mod held;
+pub(crate) mod session;
 pub(crate) mod ticket;
 
 use bytes::Bytes;
@@ -42,6 +44,8 @@ pub struct Surroundings<'a> {
     pub means: Means<'a>,
     /// Where logins are counted.
     pub metrics: &'a Metrics,
+    /// Where people log in whose browsers come from there.
+    pub sessions: Option<&'a Mount>,
     /// The scheme and host that were asked for, such as `https://gate.example`.
     pub origin: String,
 }
@@ -62,6 +66,7 @@ pub async fn answer(
         Endpoint::About | Endpoint::Keys | Endpoint::Metadata => {
             return Ok(dialect.about(endpoint, &facts(around, mount)));
         }
+        Endpoint::Browser(step) => return browser::answer(around, mount, step, head, body).await,
         Endpoint::WrongMethod(methods) => {
             let allow = Detail::Allow(methods.to_owned());
             return Err(Refusal::with_detail(Reason::MethodNotAllowed, allow));
@@ -353,17 +358,10 @@ fn issue(
     lineage: &Lineage,
     terms: Terms,
 ) -> Result<TokenPair, Refusal> {
-    let sealed = snapshot.seal(principal)?;
     let grantee = Grantee {
-        subject: principal.subject.clone(),
-        scope: terms.scope,
-        groups: principal.groups.clone(),
-        claims: principal.claims.clone(),
         login_scope: terms.login_scope,
         client: terms.client,
-        sealed,
-        resource: principal.resource.clone(),
-        account: Some(principal.account.clone()),
+        ..grantee(snapshot, principal, terms.scope)?
     };
     let access_ttl = mount.lifetimes.access(terms.lifetimes.access);
     let refresh_ttl = mount.lifetimes.refresh(terms.lifetimes.refresh);
@@ -375,6 +373,21 @@ fn issue(
         refresh_claims: mount.dialect.claims(TokenType::Refresh, refresh_ttl),
     };
     issue_pair(&snapshot.tokens, &grantee, lineage, order)
+}
+
+/// Whom tokens for a login are about.
+fn grantee(snapshot: &Snapshot, principal: &Principal, scope: String) -> Result<Grantee, Refusal> {
+    Ok(Grantee {
+        subject: principal.subject.clone(),
+        login_scope: scope.clone(),
+        scope,
+        groups: principal.groups.clone(),
+        claims: principal.claims.clone(),
+        client: None,
+        sealed: snapshot.seal(principal)?,
+        resource: principal.resource.clone(),
+        account: Some(principal.account.clone()),
+    })
 }
 
 fn unavailable(error: StoreError) -> Refusal {

@@ -4,6 +4,9 @@ use super::{Attempt, IdentityProvider, Means, Principal, Renewal, SecretKind};
 use crate::clock;
 use crate::refusal::{Reason, Refusal};
 use crate::token::RESERVED_CLAIMS;
+use crate::token::claimed::Wanted;
+use crate::token::issuer::Issuer;
+use crate::token::issuer::judge::Judged;
 use crate::token::seal::UpstreamLogin;
 use crate::token::verify::VerifiedToken;
 
@@ -39,10 +42,11 @@ impl IdentityProvider for Oidc {
         if means.revocations.hit(&judged.token) {
             return Err(Reason::Revoked.into());
         }
-        let mut claims = means.tokens.wanted.pick(&judged.claims);
-        claims.retain(|name, _| !RESERVED_CLAIMS.contains(&name.as_str()));
-        let account = format!("{}:{}", Self::KIND, issuer.name());
-        Ok(Some(principal(&judged.token, claims, account)))
+        Ok(Some(Principal::of_issuer(
+            issuer,
+            &judged,
+            &means.tokens.wanted,
+        )))
     }
 
     /// The issuer is not asked again: a login lasts as long as its refresh tokens, unless the
@@ -72,6 +76,17 @@ impl IdentityProvider for Oidc {
         _: &Means<'_>,
     ) -> Result<Option<Principal>, Refusal> {
         Ok(None)
+    }
+}
+
+impl Principal {
+    /// Who an external issuer's genuine token says it is.
+    #[must_use]
+    pub fn of_issuer(issuer: &Issuer, judged: &Judged, wanted: &Wanted) -> Self {
+        let mut claims = wanted.pick(&judged.claims);
+        claims.retain(|name, _| !RESERVED_CLAIMS.contains(&name.as_str()));
+        let account = format!("{}:{}", Oidc::KIND, issuer.name());
+        principal(&judged.token, claims, account)
     }
 }
 

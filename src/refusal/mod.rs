@@ -5,6 +5,9 @@ mod reason;
 use std::error::Error as StdError;
 use std::fmt;
 
+use bytes::Bytes;
+use http::Response;
+
 pub use reason::{Reason, Side};
 
 /// A refusal on its way out: the reason for everyone, the cause for the log alone.
@@ -16,6 +19,8 @@ pub struct Refusal {
     pub detail: Option<Detail>,
     /// What happened underneath; goes to the log, never to the client.
     pub cause: Option<Box<dyn StdError + Send + Sync>>,
+    /// The page that tells a person of it, where there is one of its own.
+    pub page: Option<Box<Response<Bytes>>>,
 }
 
 /// What a client may be told beyond the reason.
@@ -41,6 +46,7 @@ impl Refusal {
             reason,
             detail: Some(detail),
             cause: None,
+            page: None,
         }
     }
 
@@ -51,6 +57,7 @@ impl Refusal {
             reason,
             detail: None,
             cause: Some(cause.into()),
+            page: None,
         }
     }
 
@@ -77,6 +84,7 @@ impl From<Reason> for Refusal {
             reason,
             detail: None,
             cause: None,
+            page: None,
         }
     }
 }

@@ -58,6 +58,8 @@ pub enum Reason {
     KeysUnavailable,
     /// The signature does not verify.
     InvalidSignature,
+    /// An external issuer at which somebody wants to log in cannot be asked.
+    IssuerUnavailable,
     /// The token is genuine, but its subject is not among those that may come from its issuer.
     SubjectNotAllowed,
     /// The token, its login or its subject was revoked, or its family is not known.
@@ -102,6 +104,8 @@ pub enum Reason {
     UploadTooSlow,
     /// The body of a login is larger than the limit.
     BodyTooLarge,
+    /// A page of another site asked with the cookie of this one's session.
+    CrossSite,
     /// The request's target or a header is too long.
     HeadersTooLarge,
     /// The store cannot take or tell what is needed.
@@ -152,6 +156,7 @@ impl Reason {
             | Self::SubjectNotAllowed
             | Self::WrongGroup
             | Self::WrongClaim
+            | Self::CrossSite
             | Self::NotOwnPath
             | Self::NoApplicationTokens
             | Self::NoUpstreamCredential => StatusCode::FORBIDDEN,
@@ -163,6 +168,7 @@ impl Reason {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::KeysUnavailable
+            | Self::IssuerUnavailable
             | Self::Overloaded
             | Self::StoreUnavailable
             | Self::UpstreamUnavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -193,6 +199,7 @@ impl Reason {
             Self::UnknownKey => "unknown_key",
             Self::InvalidSignature => "invalid_signature",
             Self::KeysUnavailable => "keys_unavailable",
+            Self::IssuerUnavailable => "issuer_unavailable",
             Self::SubjectNotAllowed => "subject_not_allowed",
             Self::Revoked => "revoked",
             Self::RefreshTokenReused => "refresh_token_reused",
@@ -216,6 +223,7 @@ impl Reason {
             Self::RequestTimeout => "request_timeout",
             Self::UploadTooSlow => "upload_too_slow",
             Self::BodyTooLarge => "body_too_large",
+            Self::CrossSite => "cross_site",
             Self::HeadersTooLarge => "headers_too_large",
             Self::Overloaded => "overloaded",
             Self::Internal => "internal",
@@ -231,9 +239,11 @@ impl Reason {
     #[must_use]
     pub const fn side(self) -> Side {
         match self {
-            Self::Internal | Self::KeysUnavailable | Self::Overloaded | Self::StoreUnavailable => {
-                Side::Gate
-            }
+            Self::Internal
+            | Self::IssuerUnavailable
+            | Self::KeysUnavailable
+            | Self::Overloaded
+            | Self::StoreUnavailable => Side::Gate,
             Self::UpstreamRefusedCredential
             | Self::UpstreamUnreachable
             | Self::UpstreamUnavailable
@@ -282,7 +292,9 @@ impl Reason {
             Self::RequestTimeout => "The request was not received in time.",
             Self::UploadTooSlow => "The body came too slowly.",
             Self::BodyTooLarge => "The body is too large.",
+            Self::CrossSite => "A page of another site may not do this.",
             Self::HeadersTooLarge => "The request's headers are too large.",
+            Self::IssuerUnavailable => "The login cannot be judged now; try again shortly.",
             Self::KeysUnavailable => "The token cannot be judged now; try again shortly.",
             Self::Overloaded | Self::StoreUnavailable => "The gate is busy; try again shortly.",
             Self::Internal => "The gate failed.",

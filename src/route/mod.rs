@@ -1,6 +1,7 @@
 //! Which requests may pass, to where, and what do they need for it?
 
 mod danger;
+mod login;
 pub mod path;
 mod places;
 pub mod policy;
@@ -23,8 +24,9 @@ use crate::upstream::config::UpstreamConfig;
 use crate::upstream::credential::{CredentialConfig, UpstreamCredential};
 use crate::upstream::respond::{RefusalSigns, RefusalSignsConfig};
 use crate::upstream::retry::{Retry, RetryConfig};
+pub use login::LoginPage;
 use path::{PathForm, PathForms};
-pub use places::{BasicConfig, TokenPlaces, TokenPlacesConfig};
+pub use places::{BasicConfig, Given, TokenPlaces, TokenPlacesConfig};
 use policy::{Capture, Demands, Policy, RequireConfig};
 use table::{RouteTable, captures};
 
@@ -72,7 +74,8 @@ pub struct RouteConfig {
     #[serde(default)]
     pub basic: Option<BasicConfig>,
     /// Where a browser that asks for a page without a good credential is sent, with 302, instead
-    /// of the 401 that every other client gets. Default: nowhere.
+    /// of the 401 that every other client gets. If it is the path of a `browser` login, such as
+    /// `/login`, the browser comes back to what it asked for. Default: nowhere.
     #[serde(default)]
     pub login_page: Option<String>,
     /// Forms of path that back ends may read differently, allowed here one by one.
@@ -130,7 +133,7 @@ pub struct Route {
     /// How long a pair by Basic is remembered, where one is taken.
     pub basic: Option<Duration>,
     /// Where browsers are sent that have no good credential.
-    pub login_page: Option<HeaderValue>,
+    pub login_page: Option<LoginPage>,
     /// Which requests may be sent again.
     pub retry: Option<Retry>,
     /// How the upstream refuses.
@@ -160,8 +163,10 @@ pub struct Surroundings<'a> {
     pub default_dialect: Option<DialectName>,
     /// Whether credentials can be sealed into tokens.
     pub can_seal: bool,
-    /// Whether tickets are given.
-    pub has_tickets: bool,
+    /// Which credentials there are besides tokens.
+    pub given: Given,
+    /// The paths of the gate's own pages to log in.
+    pub login_pages: Vec<String>,
     /// The Basic credentials that users files have for their users, by name, if there is such a
     /// file.
     pub users: Option<HashMap<String, HeaderValue>>,
@@ -212,7 +217,7 @@ impl RouteConfig {
             problems.add(format_args!("{at}.upstream"), self.unknown_upstream(around));
         }
         let captures = captures(&self.path);
-        let token = self.token.build(around.has_tickets, self.basic.is_some());
+        let token = self.token.build(around.given, self.basic.is_some());
         self.check(at, &captures, &token, problems);
         let methods = self.methods(at, problems);
         let set_headers = self.parse_set_headers(at, problems);
@@ -267,7 +272,7 @@ impl RouteConfig {
                 .map(DialectName::dialect),
             token,
             basic: self.basic.as_ref().map(|basic| basic.remember.0),
-            login_page: self.login_page(at, problems),
+            login_page: self.login_page(at, &around.login_pages, problems),
             retry,
             refusal_signs: self.upstream_refusal.build(),
             set_headers,
@@ -286,7 +291,7 @@ impl RouteConfig {
             );
         }
         let in_url = !token.query.is_empty() || token.tickets;
-        if !self.public && !token.header && !in_url && !token.subprotocol {
+        if !self.public && !token.header && !in_url && !token.subprotocol && !token.cookie {
             problems.add(
                 format_args!("{at}.token"),
                 "leaves no place for a token; every request would be refused",
@@ -298,16 +303,6 @@ impl RouteConfig {
                 "a public route asks for no credential",
             );
         }
-    }
-
-    fn login_page(&self, at: &str, problems: &mut Problems) -> Option<HeaderValue> {
-        let page = self.login_page.as_ref()?;
-        let is_url = page.starts_with('/') || page.starts_with("https://");
-        let page = HeaderValue::from_str(page).ok().filter(|_| is_url);
-        problems.take(
-            format_args!("{at}.login_page"),
-            page.ok_or("must be a path or an https:// URL"),
-        )
     }
 
     /// Methods, host and path.

@@ -18,6 +18,9 @@ pub struct TokenPlacesConfig {
     /// `base64url.bearer.authorization.k8s.io.` and the token in base64url. It is taken out of the
     /// list; browsers want one subprotocol besides, for the service to choose.
     pub subprotocol: bool,
+    /// The cookie of a browser's session; only for what this site's own pages ask for. Default:
+    /// where the `browser` login is.
+    pub cookie: Option<bool>,
     /// A ticket for a token, as the query parameter `ticket`. Default: where tickets are given.
     pub ticket: Option<bool>,
 }
@@ -28,9 +31,19 @@ impl Default for TokenPlacesConfig {
             header: true,
             query: vec!["authorization".to_owned(), "access_token".to_owned()],
             subprotocol: true,
+            cookie: None,
             ticket: None,
         }
     }
+}
+
+/// Which credentials the gate gives out besides tokens.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Given {
+    /// Sessions, to browsers.
+    pub sessions: bool,
+    /// Tickets.
+    pub tickets: bool,
 }
 
 /// Where a credential may stand, and of which kind.
@@ -43,6 +56,8 @@ pub struct TokenPlaces {
     pub query: Vec<String>,
     /// `Sec-WebSocket-Protocol`.
     pub subprotocol: bool,
+    /// The cookie of a browser's session.
+    pub cookie: bool,
     /// Whether there are tickets.
     pub tickets: bool,
     /// Whether `Authorization` may be Basic.
@@ -52,12 +67,13 @@ pub struct TokenPlaces {
 impl TokenPlacesConfig {
     /// With what it leaves open.
     #[must_use]
-    pub fn build(&self, has_tickets: bool, basic: bool) -> TokenPlaces {
+    pub fn build(&self, given: Given, basic: bool) -> TokenPlaces {
         TokenPlaces {
             header: self.header,
             query: self.query.clone(),
             subprotocol: self.subprotocol,
-            tickets: self.ticket.unwrap_or(has_tickets),
+            cookie: self.cookie.unwrap_or(given.sessions),
+            tickets: self.ticket.unwrap_or(given.tickets),
             basic,
         }
     }
@@ -65,7 +81,7 @@ impl TokenPlacesConfig {
 
 impl Default for TokenPlaces {
     fn default() -> Self {
-        TokenPlacesConfig::default().build(false, false)
+        TokenPlacesConfig::default().build(Given::default(), false)
     }
 }
 

@@ -152,6 +152,27 @@ pub fn issue_pair(
     })
 }
 
+/// Issues what a browser's cookie holds for a login.
+///
+/// # Errors
+/// [`Reason::Internal`] if the key cannot sign.
+pub fn issue_session(
+    tokens: &Tokens,
+    grantee: &Grantee,
+    lineage: &Lineage,
+    ttl: Duration,
+) -> Result<Secret<String>, Refusal> {
+    let Lineage { family, place, at } = lineage;
+    let claims = Claims {
+        jti: Some(format!("{family}.{place}.s")),
+        fam: Some(family.clone()),
+        r#gen: Some(*place),
+        acct: grantee.account.clone(),
+        ..claims(tokens, grantee, *at, ttl)
+    };
+    sign(tokens, TokenType::Session, &claims)
+}
+
 /// Issues one access token that belongs to no login.
 ///
 /// # Errors
@@ -204,6 +225,18 @@ fn sign(
     kind: TokenType,
     claims: &impl Serialize,
 ) -> Result<Secret<String>, Refusal> {
+    sign_as(tokens, kind.typ(), claims)
+}
+
+/// Signs something of the gate's own that is no token of anybody's, under a `typ` of its own.
+///
+/// # Errors
+/// [`Reason::Internal`] if the key cannot sign.
+pub fn sign_as(
+    tokens: &Tokens,
+    typ: &'static str,
+    claims: &impl Serialize,
+) -> Result<Secret<String>, Refusal> {
     let key = tokens
         .keys
         .signing()
@@ -211,7 +244,7 @@ fn sign(
     let header = Header {
         alg: key.algorithm.name(),
         kid: &key.id,
-        typ: kind.typ(),
+        typ,
     };
     let mut token = encode_part(&header)?;
     token.push('.');
@@ -237,7 +270,10 @@ fn encode_part(part: &impl Serialize) -> Result<String, Refusal> {
 }
 
 /// 128 random bits.
-fn random_id() -> Result<String, Refusal> {
+///
+/// # Errors
+/// [`Reason::Internal`] if the system's random generator fails.
+pub fn random_id() -> Result<String, Refusal> {
     let mut bits = [0; 16];
     rand::fill(&mut bits).map_err(|_| internal("the system's random generator failed"))?;
     Ok(URL_SAFE_NO_PAD.encode(bits))

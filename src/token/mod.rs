@@ -99,13 +99,15 @@ const fn default_leeway() -> Span {
     Span::seconds(0)
 }
 
-/// Which of the two kinds of token: neither can stand in for the other.
+/// Which kind of token: none can stand in for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenType {
     /// Opens routes. `typ` is `at+jwt` (RFC 9068 section 2.1).
     Access,
     /// Buys a new pair at the login endpoint, and nothing else. `typ` is `rt+jwt`.
     Refresh,
+    /// Stands in a browser's cookie for a login, and nowhere else. `typ` is `session+jwt`.
+    Session,
 }
 
 impl TokenType {
@@ -115,6 +117,7 @@ impl TokenType {
         match self {
             Self::Access => "at+jwt",
             Self::Refresh => "rt+jwt",
+            Self::Session => "session+jwt",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::claimed::{Claimed, Wanted, weight};
@@ -87,6 +88,23 @@ impl VerifiedToken {
             expires,
             not_before: None,
             stand: None,
+        }
+    }
+
+    /// What stands for a login in a browser, with the rights that its account has now, until
+    /// `expires`. It ends with the session.
+    #[must_use]
+    pub fn of_session(session: &Self, login: LoggedIn, wanted: &Wanted, expires: UnixTime) -> Self {
+        Self {
+            family: session.family.clone(),
+            id: session.id.clone(),
+            ..Self::of_login(
+                login,
+                session.sealed().map(str::to_owned),
+                wanted,
+                session.issued.unwrap_or(UnixTime(0)),
+                expires.min(session.expires),
+            )
         }
     }
 
@@ -292,6 +310,38 @@ pub fn verify_refresh(
     judge(token, TokenType::Refresh, tokens, now)
 }
 
+/// As [`verify`], for what a browser's cookie holds, with its further claims.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_session(
+    token: &str,
+    tokens: &Tokens,
+    now: UnixTime,
+) -> Result<(VerifiedToken, Map<String, Value>), Reason> {
+    judge(token, TokenType::Session, tokens, now)
+}
+
+/// Verifies what [`sign_as`](super::issue::sign_as) signed under this `typ`.
+///
+/// # Errors
+/// The first [`Reason`] that makes it unfit, the signature before anything that it says.
+pub fn verify_as<T: DeserializeOwned>(
+    token: &str,
+    typ: &'static str,
+    tokens: &Tokens,
+) -> Result<T, Reason> {
+    let compact = Compact::parse(token)?;
+    let id = compact.header.kid.as_deref();
+    let key = tokens.keys.find(id).ok_or(Reason::UnknownKey)?;
+    compact.verifies(key)?;
+    let found = compact.header.typ.as_deref();
+    match found.is_some_and(|found| is_typ(found, typ)) {
+        true => decode_part(compact.payload),
+        false => Err(Reason::WrongType),
+    }
+}
+
 /// Verifies an access token of the gate, or of an external issuer whose tokens open routes.
 ///
 /// # Errors
@@ -310,15 +360,7 @@ fn judge(
     tokens: &Tokens,
     now: UnixTime,
 ) -> Result<(VerifiedToken, Map<String, Value>), Reason> {
-    let compact = Compact::parse(token)?;
-    let id = compact.header.kid.as_deref();
-    let key = tokens.keys.find(id).ok_or(Reason::UnknownKey)?;
-    compact.verifies(key)?;
-    let claims: Claims = decode_part(compact.payload)?;
-    let typ = compact.header.typ.as_deref();
-    if !typ.is_some_and(|typ| is_typ(typ, expected.typ())) {
-        return Err(Reason::WrongType);
-    }
+    let claims: Claims = verify_as(token, expected.typ(), tokens)?;
     if claims.iss != tokens.issuer {
         return Err(Reason::WrongIssuer);
     }

@@ -1,6 +1,6 @@
 //! Which of a request's headers need a closer look before it goes on?
 
-use http::header::{AUTHORIZATION, EXPECT, REFERER, SEC_WEBSOCKET_PROTOCOL};
+use http::header::{AUTHORIZATION, COOKIE, EXPECT, REFERER, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderMap, HeaderName};
 
 use super::translate::{HOP_BY_HOP, is_forgeable};
@@ -10,6 +10,7 @@ use super::translate::{HOP_BY_HOP, is_forgeable};
 #[derive(Default)]
 pub(super) struct Found {
     pub(super) has_authorization: bool,
+    pub(super) has_cookie: bool,
     pub(super) has_hop_by_hop: bool,
     /// Forgeable, or of [`TELLING`].
     pub(super) has_suspect: bool,
@@ -25,6 +26,8 @@ impl Found {
             }
             if *name == AUTHORIZATION {
                 found.has_authorization = true;
+            } else if *name == COOKIE {
+                found.has_cookie = true;
             } else if HOP_BY_HOP.contains(name) {
                 found.has_hop_by_hop = true;
             } else if TELLING.contains(name) || is_forgeable(text) {
@@ -45,7 +48,7 @@ pub(super) fn is_suspect(name: &str) -> bool {
     matches!(
         (first, name.len()),
         (b'a', 7 | 13)
-            | (b'c', 9 | 10 | 16)
+            | (b'c', 6 | 9 | 10 | 16)
             | (b'e', 6)
             | (b'f', 9 | 16)
             | (b'h', 14)
@@ -68,11 +71,13 @@ pub(super) const fn is_plain(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::translate::{FORGEABLE, FORGEABLE_PREFIXES, HOP_BY_HOP};
+    use http::header::COOKIE;
+
     use super::{TELLING, is_suspect};
 
     #[test]
     fn whatever_needs_a_closer_look_gets_one() {
-        let standard = HOP_BY_HOP.into_iter().chain(TELLING);
+        let standard = HOP_BY_HOP.into_iter().chain(TELLING).chain([COOKIE]);
         let standard: Vec<_> = standard.map(|name| name.as_str().to_owned()).collect();
         let others = FORGEABLE.iter().chain(&FORGEABLE_PREFIXES);
         for name in standard.iter().map(String::as_str).chain(others.copied()) {
@@ -82,7 +87,7 @@ mod tests {
                 assert!(!name.contains('-') || is_suspect(&twin), "{twin}");
             }
         }
-        for name in ["accept", "content-type", "cookie", "host", "user-agent"] {
+        for name in ["accept", "content-type", "host", "user-agent"] {
             assert!(!is_suspect(name), "{name}");
         }
     }

@@ -8,6 +8,8 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::cookie;
+
 /// How an upstream says that it refuses the gate's credentials.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -87,12 +89,21 @@ pub fn clean(headers: &mut HeaderMap) {
     super::translate::remove_hop_by_hop(headers);
     headers.remove(WWW_AUTHENTICATE);
     headers.remove(PROXY_AUTHENTICATE);
+    cookie::remove_set(headers);
 }
 
 /// Keeps an answer to a URL that held a token out of caches, and the URL out of `Referer`.
 pub fn hush(headers: &mut HeaderMap) {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+}
+
+/// As [`hush`], for an answer of the gate's own, which may say better what its page needs.
+pub fn hush_own(headers: &mut HeaderMap) {
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers
+        .entry(REFERRER_POLICY)
+        .or_insert(HeaderValue::from_static("no-referrer"));
 }
 
 /// The path of a URL or of a path with query.

@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, re
 use super::body::RequestBody;
 use super::credential::own_copy;
 use super::found::{Found, is_plain, is_suspect};
+use crate::cookie;
 use crate::credential;
 use crate::refusal::{Reason, Refusal};
 use crate::route::Route;
@@ -90,6 +91,9 @@ pub fn translate(
         headers.remove(EXPECT);
         drop_referer_with_token(headers, route);
         drop_subprotocols_with_token(headers)?;
+    }
+    if found.has_cookie {
+        cookie::remove_own(headers);
     }
     let is_replaced = matches!(&credential, Some((name, _)) if *name == AUTHORIZATION);
     if found.has_authorization && !is_replaced {

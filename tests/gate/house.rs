@@ -16,26 +16,29 @@ admin     | clock config server snapshot store telemetry token
 server    | clock config gate inspected linger local pace patient refusal snapshot stream strict telemetry token
 
 gate      | admit answer authority body clock cors dialect endpoint identity refusal route rules server::LimitsConfig server::guard server::peer snapshot telemetry token upstream walk
-admit     | clock credential endpoint gate refusal route rules server::peer telemetry::trace::Stage token walk
+admit     | clock credential endpoint gate refusal route rules same_site server::peer telemetry::trace::Stage token walk
 walk      | answer body cors dialect refusal rules server::guard snapshot telemetry token upstream
 rules     | refusal route snapshot telemetry upstream
-endpoint  | clock config dialect identity refusal snapshot store telemetry token upstream
+endpoint  | clock config cookie dialect identity page refusal same_site snapshot store telemetry token upstream
 snapshot  | clock config dialect identity memory refusal route server::LimitsConfig server::ListenerConfig store telemetry::trace token upstream
 
-answer    | dialect refusal upstream::translate::X_REQUEST_ID
+answer    | credential dialect page refusal route upstream::translate::X_REQUEST_ID
 authority | refusal
 body      | clock refusal server::guard telemetry upstream
+cookie    |
 cors      |
+page      |
+same_site |
 https     |
 
-route        | config dialect refusal token upstream
+route        | config dialect page refusal token upstream
 route/path   | refusal
 route/policy | config::problem refusal token
 route/table  | refusal
-credential   | refusal route::TokenPlaces
-dialect      | clock::UnixTime config::problem config::secret config::value identity::Attempt identity::SecretKind refusal store::application token::Lifetimes token::TokenType token::issue::TokenPair token::verify::VerifiedToken
+credential   | cookie refusal route::TokenPlaces
+dialect      | clock::UnixTime config::problem config::secret config::value identity::Attempt identity::SecretKind page refusal store::application token::Lifetimes token::TokenType token::issue::TokenPair token::verify::VerifiedToken
 identity     | clock config refusal token upstream
-upstream     | clock config credential inspected local pace patient refusal route stream strict telemetry token
+upstream     | clock config cookie credential inspected local pace patient refusal route stream strict telemetry token
 token        | clock config https refusal
 store        | clock config token::revocation
 telemetry    | clock config credential::Location https refusal token::verify::VerifiedToken upstream::tunnel::End
@@ -156,10 +159,10 @@ fn a_dialects_name_stands_only_in_its_file_the_registry_and_the_demo() {
     let sources = sources();
     let dialects = sources.iter().filter_map(|(name, _)| {
         let name = name.strip_prefix("dialect/")?.strip_suffix(".rs")?;
-        // Basic and tickets are things that the whole gate speaks of.
+        // Basic, browsers and tickets are things that the whole gate speaks of.
         (!matches!(
             name,
-            "basic" | "grant" | "mod" | "mount" | "ticket" | "wire"
+            "basic" | "browser" | "grant" | "mod" | "mount" | "ticket" | "wire"
         ))
         .then_some(name)
     });

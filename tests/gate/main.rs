@@ -13,6 +13,7 @@ mod acceptance;
 mod access_log;
 mod application_tokens;
 mod basic;
+mod browser;
 mod cache;
 mod certificates;
 mod chaos;

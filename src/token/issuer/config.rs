@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::fetch::Client;
+use super::flow::CodeFlow;
 use super::source::{KeySource, SourceSpec};
 use super::url;
 use super::{Issuer, ScopeRules};
@@ -70,6 +71,33 @@ pub struct OidcConfig {
     /// them.
     #[serde(default)]
     pub client_id: Option<String>,
+    /// People may log in at the issuer from the gate's login page, as `client_id`. The issuer must
+    /// know `/login/callback` of the gate, below the login's `prefix`, as a redirect URI.
+    #[serde(default)]
+    pub browser: Option<BrowserConfig>,
+}
+
+/// How people log in at an issuer in a browser: by code, with PKCE (RFC 7636).
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BrowserConfig {
+    /// What the issuer is called on the login page. Default: its host.
+    pub name: Option<String>,
+    /// The file with the secret by which the gate proves to be the client. Default: none; the
+    /// client is a public one.
+    pub client_secret_file: Option<PathBuf>,
+    /// The scopes that are asked for; `openid` must be one.
+    pub scopes: Vec<String>,
+}
+
+impl Default for BrowserConfig {
+    fn default() -> Self {
+        Self {
+            name: None,
+            client_secret_file: None,
+            scopes: vec!["openid".to_owned()],
+        }
+    }
 }
 
 /// One name or several.
@@ -163,6 +191,7 @@ impl OidcConfig {
             problems.add(format_args!("{at}.allowed_subjects"), text);
         }
         self.scopes.check(&format!("{at}.scopes"), problems);
+        let login = self.code_flow(at, files, problems);
         let source = self.source(at, files, problems)?;
         Some(Issuer {
             name: self.issuer.0.clone(),
@@ -174,8 +203,31 @@ impl OidcConfig {
             groups_claim: self.groups_claim.clone(),
             is_bearer: self.bearer,
             client_id: self.client_id.clone(),
+            login,
             source: source.into(),
         })
+    }
+
+    fn code_flow(&self, at: &str, files: &Files, problems: &mut Problems) -> Option<CodeFlow> {
+        let config = self.browser.as_ref()?;
+        let at = format!("{at}.browser");
+        if !config.scopes.iter().any(|scope| scope == "openid") {
+            problems.add(
+                format_args!("{at}.scopes"),
+                "must hold `openid`: without it the issuer does not say who logged in",
+            );
+        }
+        let client_id = self.client_id.clone().ok_or("needs `client_id` beside it");
+        let client_id = problems.take(&at, client_id);
+        let secret = config.client_secret_file.as_ref().map(|path| {
+            let read = files.read_secret_text(path);
+            problems.take(format_args!("{at}.client_secret_file"), read)
+        });
+        let secret = secret.map_or(Some(None), |secret| secret.map(Some))?;
+        // As in `source`, which tells what is wrong with it.
+        let certificates = self.ca_file.as_ref().and_then(|path| files.read(path).ok());
+        let client = Client::new(certificates.as_deref()).ok()?;
+        Some(CodeFlow::new(config, client_id?, secret, client))
     }
 
     /// The names of which a token must have one; nothing if any will do.

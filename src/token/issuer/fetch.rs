@@ -1,5 +1,5 @@
-//! How are an issuer's keys fetched? Discovery (`OpenID` Connect Discovery 1.0 section 4), then the
-//! JWK set. Nothing but an answer with 200 counts: no redirect is followed.
+//! How is an issuer asked? For its keys by Discovery (`OpenID` Connect Discovery 1.0 section 4) and
+//! the JWK set, and for tokens. Nothing but an answer with 200 counts: no redirect is followed.
 
 use bytes::Bytes;
 use http::header::ACCEPT;
@@ -63,6 +63,16 @@ pub enum FetchError {
         /// What is wrong with it.
         why: String,
     },
+    /// The discovery document says nothing usable of this endpoint.
+    #[error("the {name} in the document at {uri} cannot be used: {why}")]
+    Endpoint {
+        /// What was asked.
+        uri: Uri,
+        /// Its name there.
+        name: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
     /// It took too long.
     #[error("fetching took longer than keys.timeout")]
     Timeout,
@@ -88,9 +98,35 @@ impl Client {
         KeySet::parse(&json, &spec.algorithms).map_err(|error| unexpected(uri, &error))
     }
 
-    /// Where the issuer says that its keys are. The document must be the issuer's own (Discovery
-    /// section 4.3), or another's keys would pass for its.
+    /// Where the issuer says that its keys are.
     async fn discover(&self, spec: &SourceSpec) -> Result<Uri, FetchError> {
+        let (uri, document) = self.document(spec).await?;
+        let jwks = usable(spec, &document.jwks_uri);
+        jwks.map_err(|why| FetchError::JwksUri { uri, why })
+    }
+
+    /// Where people log in at the issuer, and where a code is redeemed.
+    pub(super) async fn endpoints(&self, spec: &SourceSpec) -> Result<Endpoints, FetchError> {
+        let (uri, document) = self.document(spec).await?;
+        let find = |name, found: Option<String>| {
+            let found = found.ok_or_else(|| "it is missing".to_owned());
+            let endpoint = found.and_then(|text| usable(spec, &text));
+            let uri = uri.clone();
+            endpoint.map_err(|why| FetchError::Endpoint { uri, name, why })
+        };
+        Ok(Endpoints {
+            authorization: find("authorization_endpoint", document.authorization_endpoint)?,
+            token: find("token_endpoint", document.token_endpoint)?,
+            takes_basic: document
+                .token_endpoint_auth_methods_supported
+                .is_none_or(|methods| methods.iter().any(|it| it == "client_secret_basic")),
+            names_itself: document.authorization_response_iss_parameter_supported,
+        })
+    }
+
+    /// The discovery document. It must be the issuer's own (Discovery section 4.3), or another's
+    /// keys would pass for its.
+    async fn document(&self, spec: &SourceSpec) -> Result<(Uri, Document), FetchError> {
         let uri = spec.discovery();
         let json = self.get(&uri).await?;
         let document: Document = match serde_json::from_slice(&json) {
@@ -101,27 +137,21 @@ impl Client {
             let found = shorten(document.issuer);
             return Err(FetchError::OtherIssuer { uri, found });
         }
-        let parsed = url::parse(&document.jwks_uri, spec.is_plaintext_fine);
-        let is_downgrade = |jwks: &Uri| {
-            // A service on this machine stands in for none that is found over TLS.
-            spec.is_tls() && !spec.is_plaintext_fine && jwks.scheme_str() != Some("https")
-        };
-        match parsed {
-            Ok(jwks) if is_downgrade(&jwks) => Err(FetchError::JwksUri {
-                uri,
-                why: shorten(format!("`{jwks}` is not https, but the issuer is")),
-            }),
-            Ok(jwks) => Ok(jwks),
-            Err(why) => Err(FetchError::JwksUri {
-                uri,
-                why: shorten(why),
-            }),
-        }
+        Ok((uri, document))
     }
 
     async fn get(&self, uri: &Uri) -> Result<Bytes, FetchError> {
         let mut request = Request::new(Full::default());
         *request.uri_mut() = uri.clone();
+        self.ask(uri, request).await
+    }
+
+    /// Sends a request; the body of an answer with 200.
+    pub(super) async fn ask(
+        &self,
+        uri: &Uri,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Bytes, FetchError> {
         let kind = HeaderValue::from_static("application/json");
         request.headers_mut().insert(ACCEPT, kind);
         let response = self.0.send(request).await;
@@ -148,9 +178,37 @@ impl Client {
 struct Document {
     issuer: String,
     jwks_uri: String,
+    authorization_endpoint: Option<String>,
+    token_endpoint: Option<String>,
+    token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    #[serde(default)]
+    authorization_response_iss_parameter_supported: bool,
 }
 
-fn unexpected(uri: Uri, error: &serde_json::Error) -> FetchError {
+/// Where and how people log in at an issuer.
+#[derive(Clone, Debug)]
+pub(super) struct Endpoints {
+    pub(super) authorization: Uri,
+    pub(super) token: Uri,
+    /// Whether a client may prove who it is by Basic, which is the default (Discovery section 3).
+    pub(super) takes_basic: bool,
+    /// Whether it says who it is when it sends a browser back (RFC 9207 section 2.3).
+    pub(super) names_itself: bool,
+}
+
+/// A URL of a discovery document, if it may be asked.
+fn usable(spec: &SourceSpec, text: &str) -> Result<Uri, String> {
+    let uri = url::parse(text, spec.is_plaintext_fine).map_err(shorten)?;
+    // A service on this machine stands in for none that is found over TLS.
+    let is_downgrade =
+        spec.is_tls() && !spec.is_plaintext_fine && uri.scheme_str() != Some("https");
+    match is_downgrade {
+        true => Err(shorten(format!("`{uri}` is not https, but the issuer is"))),
+        false => Ok(uri),
+    }
+}
+
+pub(super) fn unexpected(uri: Uri, error: &serde_json::Error) -> FetchError {
     let cause = shorten(error.to_string());
     FetchError::Json { uri, cause }
 }

@@ -44,19 +44,67 @@ impl Issuer {
     /// The first [`Reason`] that makes it unfit, the signature before any claim;
     /// [`Reason::KeysUnavailable`] if it cannot be judged.
     pub fn judge(&self, token: &str, tokens: &Tokens, now: UnixTime) -> Result<Judged, Reason> {
+        self.judge_as(token, (&TYPES, self.audiences.as_deref()), tokens, now)
+    }
+
+    /// Judges an ID token that was given to this client for this login (`OpenID` Connect Core 1.0
+    /// section 3.1.3.7). Waits for keys where that may help.
+    ///
+    /// # Errors
+    /// As [`Issuer::judge`]; [`Reason::WrongAudience`] if it was issued to another client;
+    /// [`Reason::WrongClaim`] if it is another login's.
+    pub(super) async fn judge_id_token(
+        &self,
+        token: &str,
+        (client_id, nonce): (&str, &str),
+        tokens: &Tokens,
+        now: UnixTime,
+    ) -> Result<Judged, Reason> {
+        let client = [client_id.to_owned()];
+        let judge = || self.judge_as(token, (&ID_TYPES, Some(&client)), tokens, now);
+        let judged = match judge() {
+            Err(Reason::KeysUnavailable | Reason::UnknownKey) => {
+                tokens.issuers.refreshed(token).await;
+                judge()?
+            }
+            judged => judged?,
+        };
+        let text = |name| judged.claims.get(name).and_then(Value::as_str);
+        let audience = judged.claims.get("aud");
+        let has_several = audience
+            .and_then(Value::as_array)
+            .is_some_and(|all| all.len() > 1);
+        match judged.claims.get("azp") {
+            None if has_several => return Err(Reason::WrongAudience),
+            Some(_) if text("azp") != Some(client_id) => return Err(Reason::WrongAudience),
+            None | Some(_) => {}
+        }
+        match text("nonce") == Some(nonce) {
+            true => Ok(judged),
+            false => Err(Reason::WrongClaim),
+        }
+    }
+
+    fn judge_as(
+        &self,
+        token: &str,
+        (types, audiences): (&[&str], Option<&[String]>),
+        tokens: &Tokens,
+        now: UnixTime,
+    ) -> Result<Judged, Reason> {
         let compact = Compact::parse(token)?;
         let id = compact.header.kid.as_deref();
         let verifies = |key: &_| compact.verifies(key);
         let ((), stand) = self.source.with_key(id, verifies)?;
         let typ = compact.header.typ.as_deref();
-        if !typ.is_none_or(|typ| TYPES.iter().any(|known| is_typ(typ, known))) {
+        if !typ.is_none_or(|typ| types.iter().any(|known| is_typ(typ, known))) {
             return Err(Reason::WrongType);
         }
         let claims: Claims = decode_part(compact.payload)?;
         if claims.iss != self.name {
             return Err(Reason::WrongIssuer);
         }
-        if let Some(names) = &self.audiences {
+        if let Some(names) = audiences {
             let aud = claims.aud.as_ref();
             if !aud.is_some_and(|aud| names.iter().any(|name| aud.names(name))) {
                 return Err(Reason::WrongAudience);
@@ -126,6 +174,8 @@ impl Issuer {
 
 /// What an access token's `typ` may be, if it has one (RFC 9068 section 2.1).
 const TYPES: [&str; 2] = ["at+jwt", "JWT"];
+/// What an ID token's may be.
+const ID_TYPES: [&str; 1] = ["JWT"];
 
 /// Claims that mean something only where the gate itself made them, and `sub`, which counts with
 /// its prefix alone.

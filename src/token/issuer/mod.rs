@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod fetch;
+pub mod flow;
 pub mod judge;
 pub(crate) mod jwks;
 pub mod source;
@@ -17,6 +18,7 @@ use super::compact::{issuer_of, key_id_of};
 use crate::config::files::Files;
 use crate::config::problem::Problems;
 use config::{OidcConfig, ScopesConfig};
+use flow::CodeFlow;
 use source::KeySource;
 
 /// The external issuers, in the config's order.
@@ -35,6 +37,7 @@ pub struct Issuer {
     groups_claim: String,
     is_bearer: bool,
     client_id: Option<String>,
+    login: Option<CodeFlow>,
     source: Arc<KeySource>,
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod held;
 pub(crate) mod http2;
 pub(crate) mod http2_upstream;
 pub(crate) mod issuer;
+pub(crate) mod jar;
 pub(crate) mod observe;
 pub(crate) mod raw;
 pub(crate) mod recorder;

@@ -1,0 +1,304 @@
+//! The cookie that stands for a login: where it counts, and until when.
+
+use serde_json::json;
+
+use super::{ROUTES, builder, start};
+use crate::support::client;
+use crate::support::gate::{Builder, Gate, claims, sign, sign_as, users};
+use crate::support::jar::{Jar, NAVIGATION, hidden};
+use crate::support::reload::{Verdict, reload};
+use crate::support::threat;
+use crate::support::tokens::claims_of;
+use crate::support::unix_now;
+use crate::support::upstream::Upstream;
+use crate::support::wait_for;
+
+const SESSION: &str = "__Host-tollgate";
+
+fn logged_in(gate: &Gate) -> Jar {
+    let mut jar = Jar::default();
+    assert_eq!(jar.log_in(gate, "root", "memphis").status, 303);
+    jar
+}
+
+/// The status for a page, with this session's cookie.
+fn status(gate: &Gate, session: &str) -> u16 {
+    gate.request("GET", "/api/x", &format!("cookie: {SESSION}={session}\r\n"))
+        .status
+}
+
+fn revoke(gate: &Gate, what: &str) {
+    let answer = client::send(
+        gate.admin,
+        format!(
+            "POST /revoke HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\nconnection: close\r\n\r\n{what}",
+            what.len()
+        ),
+    );
+    assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn a_session_counts_only_for_what_the_sites_own_pages_ask_for() {
+    let (upstream, gate) = start();
+    let jar = logged_in(&gate);
+    let cookie = jar.line();
+    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let here = "origin: http://gate.example\r\n";
+    let evil = "origin: https://evil.example\r\n";
+    let cases = [
+        (200, "GET", String::new()),
+        (200, "GET", NAVIGATION.to_owned()),
+        (200, "GET", "sec-fetch-site: same-origin\r\n".to_owned()),
+        (200, "POST", here.to_owned()),
+        (
+            200,
+            "DELETE",
+            format!("{here}sec-fetch-site: same-origin\r\n"),
+        ),
+        (200, "GET", format!("{upgrade}{here}")),
+        (
+            200,
+            "GET",
+            "sec-fetch-site: cross-site\r\nsec-fetch-mode: navigate\r\n".to_owned(),
+        ),
+        (403, "POST", String::new()),
+        (403, "POST", evil.to_owned()),
+        (403, "POST", "origin: null\r\n".to_owned()),
+        (403, "POST", "origin: https://gate.example\r\n".to_owned()),
+        (403, "POST", "origin: http://gate.example:80\r\n".to_owned()),
+        (403, "POST", format!("{here}sec-fetch-site: same-site\r\n")),
+        (
+            403,
+            "POST",
+            format!("{here}sec-fetch-site: cross-site\r\nsec-fetch-mode: navigate\r\n"),
+        ),
+        (403, "POST", format!("{here}{here}")),
+        (403, "PUT", "sec-fetch-site: none\r\n".to_owned()),
+        (
+            403,
+            "GET",
+            "sec-fetch-site: cross-site\r\nsec-fetch-mode: no-cors\r\n".to_owned(),
+        ),
+        (403, "GET", evil.to_owned()),
+        (403, "GET", upgrade.to_owned()),
+        (403, "GET", format!("{upgrade}{evil}")),
+    ];
+    for (status, method, headers) in cases {
+        let before = upstream.seen().len();
+        let body = if method == "GET" {
+            ""
+        } else {
+            "content-length: 0\r\n"
+        };
+        let path = format!("/api/{:016x}", fastrand::u64(..));
+        let answer = gate.request(method, &path, &format!("{cookie}{headers}{body}"));
+        assert_eq!(answer.status, status, "{method} {headers}");
+        let arrived = usize::from(status == 200);
+        assert_eq!(upstream.seen().len() - before, arrived, "{headers}");
+        if status == 403 {
+            assert_eq!(gate.exchange(&path)["reason"], "cross_site");
+        }
+        threat::count("browser", 1);
+    }
+}
+
+#[test]
+fn a_session_is_one_credential_among_others() {
+    let (upstream, gate) = start();
+    let jar = logged_in(&gate);
+    let cookie = jar.line();
+    let session = &jar.0[SESSION];
+    let bearer = format!("authorization: Bearer {}\r\n", sign(&claims()));
+    for headers in [
+        format!("{cookie}{bearer}"),
+        format!("{cookie}{cookie}"),
+        format!("cookie: {SESSION}={session}; {SESSION}={session}\r\n"),
+    ] {
+        assert_eq!(gate.request("GET", "/api/x", &headers).status, 400);
+    }
+    let query = format!("/api/x?access_token={}", sign(&claims()));
+    assert_eq!(gate.request("GET", &query, &cookie).status, 400);
+    assert_eq!(gate.request("GET", "/programs/x", &cookie).status, 401);
+    assert!(upstream.seen().is_empty());
+    let both = gate.request("GET", "/programs/x", &format!("{cookie}{bearer}"));
+    assert_eq!(
+        both.status, 200,
+        "where no cookie counts it is no credential"
+    );
+    assert_eq!(upstream.last().header("cookie"), None);
+    assert_eq!(gate.request("GET", "/open/x", &cookie).status, 200);
+    assert_eq!(upstream.last().header("cookie"), None);
+}
+
+#[test]
+fn no_token_stands_in_for_a_session_nor_a_session_for_a_token() {
+    let (upstream, gate) = start();
+    let jar = logged_in(&gate);
+    let session = &jar.0[SESSION];
+    assert_eq!(status(&gate, session), 200);
+    let arrived = upstream.seen().len();
+    let pair = gate.login("root", "memphis");
+    let refresh = pair["jwt_refresh_token"].as_str().unwrap();
+    let good = claims_of(session);
+    let with = |name: &str, value: serde_json::Value| {
+        let mut claims = good.clone();
+        claims[name] = value;
+        sign_as("session+jwt", &claims)
+    };
+    for (case, cookie) in [
+        ("access", pair["jwt"].as_str().unwrap().to_owned()),
+        ("refresh", refresh.to_owned()),
+        ("expired", with("exp", unix_now().into())),
+        ("other issuer", with("iss", json!("other"))),
+        ("other audience", with("aud", json!("other"))),
+        ("no family", with("fam", json!(null))),
+        (
+            "unknown family",
+            with("fam", json!("AAAAAAAAAAAAAAAAAAAAAA")),
+        ),
+        ("other place", with("gen", json!(1))),
+        ("unknown account", with("acct", json!("users_file:x"))),
+        ("no account", with("acct", json!(null))),
+        ("other type", sign_as("login-flow+jwt", &good)),
+        ("no type", sign_as("JWT", &good)),
+        ("cut", session[..session.len() - 2].to_owned()),
+        ("empty", String::new()),
+        ("words", "let me in".to_owned()),
+    ] {
+        assert_eq!(status(&gate, &cookie), 401, "{case}");
+        threat::count("browser", 1);
+    }
+    assert_eq!(gate.get("/api/x", session).status, 401);
+    let body = json!({"jwt_refresh_token": session}).to_string();
+    assert_eq!(gate.post_json("/auth/refreshToken", &body).status, 401);
+    assert_eq!(upstream.seen().len(), arrived);
+    assert_eq!(status(&gate, &sign_as("session+jwt", &good)), 200);
+}
+
+#[test]
+fn a_log_out_ends_the_session_at_once_and_no_other() {
+    let (_upstream, gate) = start();
+    let mut jar = logged_in(&gate);
+    let other = logged_in(&gate);
+    let session = jar.0[SESSION].clone();
+    let page = jar.open(&gate, "/logout").text();
+    assert!(
+        page.contains("logged in as <strong>root</strong>"),
+        "{page}"
+    );
+    assert_eq!(status(&gate, &session), 200, "the page alone ends nothing");
+    let proof = hidden(&page, "form");
+    let answer = jar.send(&gate, "/logout", &[("form", &proof)]);
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().contains("logged out"), "{}", answer.text());
+    assert_eq!(jar.0.get(SESSION), None);
+    for _ in 0..8 {
+        assert_eq!(status(&gate, &session), 401);
+        assert_eq!(status(&gate, &other.0[SESSION]), 200);
+    }
+    assert_eq!(jar.open(&gate, "/ui/x").status, 302);
+    let page = jar.open(&gate, "/login").text();
+    assert!(!page.contains("logged in as"), "{page}");
+}
+
+#[test]
+fn a_login_ends_the_session_that_the_browser_had() {
+    let (_upstream, gate) = start();
+    let mut jar = logged_in(&gate);
+    let first = jar.0[SESSION].clone();
+    let page = jar.open(&gate, "/login?return=/ui/").text();
+    assert!(
+        page.contains("logged in as <strong>root</strong>"),
+        "{page}"
+    );
+    assert_eq!(jar.log_in(&gate, "eve", "memphis").status, 303);
+    assert_eq!(status(&gate, &first), 401);
+    assert_eq!(status(&gate, &jar.0[SESSION]), 200);
+}
+
+#[test]
+fn a_session_ends_with_its_subject_its_login_or_its_account() {
+    let (_upstream, gate) = start();
+    let session = |jar: &Jar| jar.0[SESSION].clone();
+    let one = session(&logged_in(&gate));
+    assert_eq!(status(&gate, &one), 200);
+    revoke(&gate, r#"{"subject":"root"}"#);
+    assert_eq!(status(&gate, &one), 401);
+    let two = session(&logged_in(&gate));
+    assert_eq!(status(&gate, &two), 200, "a login right after works");
+    let family = claims_of(&two)["fam"].clone();
+    revoke(&gate, &json!({"family": family}).to_string());
+    assert_eq!(status(&gate, &two), 401);
+
+    let three = session(&logged_in(&gate));
+    assert_eq!(status(&gate, &three), 200);
+    let changed = users(&[("root", "changed", "[ admin ]"), ("eve", "memphis", "[]")]);
+    gate.folder().write("users.yaml", changed);
+    assert_eq!(reload(&gate), Verdict::Taken);
+    assert_eq!(status(&gate, &three), 401, "the password is another one");
+}
+
+#[test]
+fn a_session_goes_on_without_a_word_and_with_the_rights_of_now() {
+    let upstream = Upstream::start();
+    let gate = builder(&upstream, ", access_ttl: 1s").start();
+    let mut jar = logged_in(&gate);
+    assert_eq!(jar.open(&gate, "/owner/x").status, 403);
+    let refreshed = "tollgate_refreshes_total{dialect=\"browser\",reason=\"none\",result=\"ok\"}";
+    wait_for("the session to be judged again, twice", || {
+        assert_eq!(jar.open(&gate, "/ui/x").status, 200);
+        (gate.metric(refreshed) >= 3.0).then_some(())
+    });
+    let text = std::fs::read_to_string(gate.folder().path().join("users.yaml")).unwrap();
+    gate.folder()
+        .write("users.yaml", text.replace("[ admin ]", "[ admin, owner ]"));
+    assert_eq!(reload(&gate), Verdict::Taken);
+    assert_eq!(jar.open(&gate, "/owner/x").status, 200);
+}
+
+#[test]
+fn a_session_ends_when_its_time_is_over_and_the_browser_logs_in_again() {
+    let upstream = Upstream::start();
+    let gate = builder(&upstream, ", access_ttl: 1s, refresh_ttl: 2s").start();
+    let mut jar = logged_in(&gate);
+    assert_eq!(jar.open(&gate, "/ui/x").status, 200);
+    let sent = wait_for("the session's end", || {
+        let answer = jar.open(&gate, "/ui/x");
+        (answer.status != 200).then_some(answer)
+    });
+    assert_eq!(sent.status, 302);
+    assert_eq!(sent.header("location"), Some("/login?return=%2Fui%2Fx"));
+    assert_eq!(jar.log_in(&gate, "root", "memphis").status, 303);
+    assert_eq!(jar.open(&gate, "/ui/x").status, 200);
+}
+
+#[test]
+fn an_upstream_neither_sees_nor_sets_the_gates_cookies() {
+    let upstream = Upstream::answering(
+        "HTTP/1.1 200 OK\r\nset-cookie: a=1\r\nset-cookie: __Host-tollgate=stolen; Path=/; Secure\r\n\
+         set-cookie: __HOST-tollgate-form=x; Path=/; Secure\r\ncontent-length: 2\r\n\r\nok",
+    );
+    let gate = builder(&upstream, "").start();
+    let jar = logged_in(&gate);
+    let cookies = format!("{}cookie: b=2\r\n", jar.line());
+    let answer = gate.request("GET", "/ui/x", &cookies);
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("set-cookie"), Some("a=1"));
+    assert_eq!(upstream.last().all("cookie"), ["b=2"]);
+}
+
+#[test]
+fn a_users_own_upstream_credential_lives_in_its_session() {
+    let upstream = Upstream::start();
+    let routes = format!("{ROUTES}  - {{ path: /own/**, upstream: app, credential: login }}\n");
+    let gate = Builder::standard(upstream.address, &routes)
+        .line("login:", "login: [ { dialect: browser } ]")
+        .start();
+    let mut jar = logged_in(&gate);
+    let answer = jar.open(&gate, "/own/x");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let seen = upstream.last();
+    assert_eq!(seen.header("authorization"), Some("Basic cm9vdDptZW1waGlz"));
+}
