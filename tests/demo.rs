@@ -42,6 +42,11 @@ CLIENT=                         | its id is kept
 TICKET=                         | a ticket is given
 ?ticket=$TICKET                 | it is good               | "total":4 | [200]
 ?ticket=$TICKET                 | but only once            | Unauthorized | [401]
+/console" -H                    | a browser is sent off    | /login?return=%2Fconsole [302]
+JAR=                            | it keeps cookies
+FORM=                           | and reads the form
+username=root                   | which lets it in         | /console [303]
+-b "$JAR" -w                    | to the console           | <h1>Legacy console</h1> | [200]
 /ws/echo                        | the WebSocket echoes     | 101 Switching Protocols | hello
 bearer.$TOKEN, mqtt             | so does a browser's      | 101 Switching Protocols | sec-websocket-protocol: mqtt | hello
 /oauth2/token                   | OAuth 2's client         | oauth2 [200]
@@ -60,6 +65,8 @@ $APPLICATION                    | and logged in with       | application token [
 /// The legacy service alone: login, content type, request, body -> status, a part of the answer, why.
 const LEGACY: &str = r#"
 -     | -                               | GET /public/status              |              | 200 | {"status":"ok"}               | it is public
+-     | -                               | GET /console                    |              | 401 | Basic realm="legacy"          | nor is the console shown
+good  | -                               | GET /console                    |              | 200 | <h1>Legacy console</h1>       | to who is logged in
 -     | -                               | GET /login                      |              | 200 | <h1>Log in</h1>               | the page for people
 good  | -                               | GET /nowhere                    |              | 404 | Not Found                     | an unknown path
 -     | text/plain                      | POST /stations/s/produce/single | m            | 401 | Basic realm="legacy"          | no login

@@ -12,7 +12,7 @@ const LINES: &str = r##"# Tollgate's demo: the gate stands before a legacy servi
 #   gate   {gate}   (self-signed certificate, hence curl -k)
 #   admin  {admin}
 #   user   root, password memphis
-# Paste line by line; Ctrl-C ends it.
+# Paste line by line, or open {gate}/console in a browser; Ctrl-C ends it.
 
 # Names used below.
 GATE={gate} ADMIN={admin} JSON='Content-Type: application/json'
@@ -49,6 +49,13 @@ curl -sk -w ' [%{http_code}]\n' "$GATE/api/client" -u root:memphis
 TICKET=$(curl -sk "$GATE/ticket" -H "$AUTH" -X POST | sed -n 's/.*"ticket":"\([^"]*\)".*/\1/p')
 curl -sk -w ' [%{http_code}]\n' "$GATE/stations/demo/messages?ticket=$TICKET"
 curl -sk -w ' [%{http_code}]\n' "$GATE/stations/demo/messages?ticket=$TICKET"
+
+# What a browser does: it is sent to the login page, its form sets a cookie, and the cookie lets it in.
+curl -sk -o /dev/null -w '%{redirect_url} [%{http_code}]\n' "$GATE/console" -H 'Accept: text/html'
+JAR=$(mktemp)
+FORM=$(curl -sk -c "$JAR" "$GATE/login?return=/console" | sed -n 's/.*name="form" value="\([^"]*\)".*/\1/p')
+curl -sk -b "$JAR" -c "$JAR" -o /dev/null -w '%{redirect_url} [%{http_code}]\n' "$GATE/login" -H "Origin: $GATE" --data-urlencode "form=$FORM" -d return=/console -d username=root -d password=memphis
+curl -sk -b "$JAR" -w ' [%{http_code}]\n' "$GATE/console"; rm "$JAR"
 
 # A WebSocket, the token in its URL as a browser would do it: it echoes hello and closes.
 curl -sk -iN --http1.1 --max-time 5 -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' "$GATE/ws/echo?message=hello&authorization=$TOKEN" | LC_ALL=C tr -cd '[:print:]\n'; echo

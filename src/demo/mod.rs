@@ -77,6 +77,7 @@ identity:
 upstreams:
   legacy: {{ endpoints: [ "http://{legacy}" ] }}
 login:
+  - dialect: browser
   - dialect: datarhei
   - dialect: emnify
   - dialect: jmvstream
@@ -109,7 +110,7 @@ fn routes() -> String {
 }
 
 const ROUTES: [(&str, &str); 5] = [
-    ("/**", "dialect: memphis"),
+    ("/**", "dialect: memphis\n    login_page: /login"),
     ("/api/**", "dialect: datarhei"),
     ("/api/client/**", "basic: { remember: 5m }"),
     ("/api/v1/**", "dialect: emnify"),

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `POST /stations/<name>/produce/{single,batch}` | a broker's REST gateway |
 //! | `GET /stations/<name>/messages` | the last messages of a station |
+//! | `/console` | a page for people |
 //! | `/api/client`, `/api/client/<id>` | STS-MQTT's clients; a bad login is a 302 to `/login` |
 //! | `GET /api` | what datarhei Core tells of itself to who is logged in |
 //! | `GET /ws/echo` | a WebSocket that echoes |
@@ -103,8 +104,9 @@ impl Legacy {
             }
             ["login"] => reply::login_page(StatusCode::OK),
             ["api", "client", ..] if !known => reply::to_login_page(),
-            ["api"] | ["stations" | "ws" | "headers", ..] if !known => reply::unauthorized(),
+            ["api"] | ["console" | "headers" | "stations" | "ws", ..] if !known => reply::unauthorized(),
             ["api"] => reply::json(StatusCode::OK, &about()),
+            ["console"] => reply::console(),
             ["api", "client", id @ ..] => self.clients.answer(request, id).await,
             ["stations", name, what @ ..] => self.stations.answer(request, name, what).await,
             ["ws", "echo"] => echo::answer(request, upgraded),

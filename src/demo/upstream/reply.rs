@@ -47,6 +47,11 @@ pub(super) fn login_page(status: StatusCode) -> Reply {
     with_body(status, "text/html; charset=utf-8", LOGIN_PAGE)
 }
 
+/// The page of who is in.
+pub(super) fn console() -> Reply {
+    with_body(StatusCode::OK, "text/html; charset=utf-8", CONSOLE)
+}
+
 /// STS-MQTT's way of saying 401.
 pub(super) fn to_login_page() -> Reply {
     let mut reply = login_page(StatusCode::FOUND);
@@ -64,6 +69,10 @@ fn with_body(status: StatusCode, content_type: &'static str, body: impl Into<Byt
         .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     reply
 }
+
+const CONSOLE: &str = "<!DOCTYPE html>\n<html lang=\"en\"><title>Console</title>\n\
+    <h1>Legacy console</h1>\n<p>The service takes you for its own user.</p>\n\
+    <p><a href=\"/headers\">What it sees of you</a> <a href=\"/logout\">Log out</a></p>\n</html>\n";
 
 const LOGIN_PAGE: &str = "<!DOCTYPE html>\n<title>Log in</title>\n<h1>Log in</h1>\n\
     <p>This is the legacy service's login page, for people only.</p>\n";
