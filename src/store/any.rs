@@ -9,6 +9,7 @@ use super::file::{FileStore, OpenError};
 use super::health::Health;
 use super::memory::MemoryStore;
 use super::redis::RedisStore;
+use super::search::{Found, Search, Session};
 use super::throttle::{Counters, Rates};
 use super::{Record, Store, StoreError, StoreSpec};
 use crate::clock::UnixTime;
@@ -176,6 +177,29 @@ impl AnyStore {
         change: ApplicationChange,
     ) -> Result<Option<ApplicationToken>, StoreError> {
         ask!(self, store => store.change_application(id, creator, change))
+    }
+
+    /// Some of the families that have not ended.
+    ///
+    /// # Errors
+    /// If the store cannot tell.
+    pub async fn search_families(
+        &self,
+        search: &Search,
+        now: UnixTime,
+    ) -> Result<Found<Session>, StoreError> {
+        ask!(self, store => store.search_families(search, now))
+    }
+
+    /// Some of the application tokens, those that are no longer good included.
+    ///
+    /// # Errors
+    /// If the store cannot tell.
+    pub async fn search_applications(
+        &self,
+        search: &Search,
+    ) -> Result<Found<ApplicationToken>, StoreError> {
+        ask!(self, store => store.search_applications(search))
     }
 
     /// Keeps a value under a name until `until`.

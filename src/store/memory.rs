@@ -13,6 +13,7 @@ use dashmap::DashMap;
 
 use super::application::{ApplicationChange, ApplicationToken, MAX_PER_CREATOR};
 use super::family::{Family, FamilyRecord, Presented, Rotation};
+use super::search::{Found, Gathering, MOST_LOOKS, Search, Session};
 use super::{Record, Store, StoreError};
 use crate::clock::UnixTime;
 use crate::token::revocation::{Revocation, Revoked};
@@ -160,6 +161,47 @@ impl Store for MemoryStore {
         let Some(token) = token else { return Ok(None) };
         token.apply(change);
         Ok(Some(token.clone()))
+    }
+
+    async fn search_families(
+        &self,
+        search: &Search,
+        now: UnixTime,
+    ) -> Result<Found<Session>, StoreError> {
+        let mut gathering = Gathering::new(search);
+        if let Some(record) = self.families.get(&search.text) {
+            gathering.session(&search.text, record.clone(), now);
+        }
+        for (count, entry) in self.families.iter().enumerate() {
+            if count >= MOST_LOOKS {
+                gathering.cut();
+                break;
+            }
+            if gathering.is_full() {
+                break;
+            }
+            if search.fits(&entry.subject, entry.key()) {
+                gathering.session(entry.key(), entry.value().clone(), now);
+            }
+        }
+        Ok(gathering.sessions())
+    }
+
+    async fn search_applications(
+        &self,
+        search: &Search,
+    ) -> Result<Found<ApplicationToken>, StoreError> {
+        let mut gathering = Gathering::new(search);
+        // All of them: there are few.
+        for token in self.applications().by_id.values().rev() {
+            if gathering.is_full() {
+                break;
+            }
+            if search.fits(&token.creator, &token.id.to_string()) {
+                gathering.application(token.clone());
+            }
+        }
+        Ok(gathering.applications())
     }
 
     async fn put(

@@ -8,6 +8,7 @@ pub mod file;
 pub mod health;
 pub mod memory;
 pub mod redis;
+pub mod search;
 pub mod throttle;
 
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ pub use any::AnyStore;
 use application::{ApplicationChange, ApplicationToken};
 use family::{Family, FamilyRecord, Presented, Rotation};
 use redis::{RedisConfig, RedisSpec};
+use search::{Found, Search, Session};
 use throttle::{Counters, Rates};
 
 /// Where the gate keeps what outlives a request.
@@ -141,6 +143,19 @@ pub(crate) trait Store {
         creator: Option<&str>,
         change: ApplicationChange,
     ) -> Result<Option<ApplicationToken>, StoreError>;
+
+    /// Some of the families that have not ended.
+    async fn search_families(
+        &self,
+        search: &Search,
+        now: UnixTime,
+    ) -> Result<Found<Session>, StoreError>;
+
+    /// Some of the application tokens, those that are no longer good included.
+    async fn search_applications(
+        &self,
+        search: &Search,
+    ) -> Result<Found<ApplicationToken>, StoreError>;
 
     /// Keeps a value under a name until `until`.
     async fn put(

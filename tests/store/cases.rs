@@ -16,6 +16,10 @@ use crate::kept::{
     application_tokens_are_found_and_listed, application_tokens_change_for_their_creator_alone,
     what_has_expired_is_swept, what_is_exported_is_imported, what_was_imported_works,
 };
+use crate::search::{
+    a_search_has_a_bound, application_tokens_are_searched, sessions_are_found,
+    sessions_that_ended_are_not_found,
+};
 
 type Case = for<'a> fn(&'a AnyStore) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
@@ -52,6 +56,10 @@ cases! {
     what_is_exported_is_imported
     what_was_imported_works
     what_has_expired_is_swept
+    sessions_are_found
+    sessions_that_ended_are_not_found
+    a_search_has_a_bound
+    application_tokens_are_searched
 }
 
 const GRACE: Duration = Duration::from_secs(10);

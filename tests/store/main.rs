@@ -3,6 +3,7 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
     reason = "a test stops here"
@@ -10,6 +11,7 @@
 
 mod cases;
 mod kept;
+mod search;
 #[expect(dead_code, reason = "the other services' tests need more of it")]
 #[path = "../support/services.rs"]
 mod services;

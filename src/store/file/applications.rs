@@ -8,11 +8,13 @@ use crate::store::StoreError;
 use crate::store::application::{ApplicationChange, ApplicationToken, MAX_PER_CREATOR};
 
 /// Application tokens by number.
-const APPLICATIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("applications");
+pub(super) const APPLICATIONS: TableDefinition<'_, u64, &[u8]> =
+    TableDefinition::new("applications");
 /// Numbers of application tokens by hash.
 const HASHES: TableDefinition<'_, &str, u64> = TableDefinition::new("application_hashes");
 /// Application tokens by creator and number.
-const CREATORS: TableDefinition<'_, (&str, u64), ()> = TableDefinition::new("application_creators");
+pub(super) const CREATORS: TableDefinition<'_, (&str, u64), ()> =
+    TableDefinition::new("application_creators");
 /// Numbers of application tokens by family.
 const BOUGHT: TableDefinition<'_, &str, u64> = TableDefinition::new("application_families");
 impl Layout<'_> {
@@ -65,13 +67,13 @@ impl Layout<'_> {
         Ok(Some(token))
     }
 
-    fn application(&self, number: u64) -> Result<Option<ApplicationToken>, Failure> {
+    pub(super) fn application(&self, number: u64) -> Result<Option<ApplicationToken>, Failure> {
         let applications = self.transaction.open_table(APPLICATIONS)?;
         let found = applications.get(number)?;
         found.map(|token| read(token.value())).transpose()
     }
 
-    fn numbers_of(&self, creator: &str) -> Result<Vec<u64>, Failure> {
+    pub(super) fn numbers_of(&self, creator: &str) -> Result<Vec<u64>, Failure> {
         let creators = self.transaction.open_table(CREATORS)?;
         let mut numbers = Vec::new();
         for entry in creators.range((creator, 0)..=(creator, u64::MAX))? {

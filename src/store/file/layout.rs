@@ -20,9 +20,9 @@ pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("me
 /// Families by id.
 const FAMILIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("families");
 /// Families by subject and id.
-const SUBJECTS: TableDefinition<'_, (&str, &str), ()> = TableDefinition::new("subjects");
+pub(super) const SUBJECTS: TableDefinition<'_, (&str, &str), ()> = TableDefinition::new("subjects");
 /// Families by expiry and id.
-const EXPIRIES: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("expiries");
+pub(super) const EXPIRIES: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("expiries");
 /// Revocations by what they name, as JSON.
 const REVOCATIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("revocations");
 /// Values that are taken once: their end, and themselves.
@@ -237,7 +237,7 @@ impl<'a> Layout<'a> {
         Ok(())
     }
 
-    fn family(&self, id: &str) -> Result<Option<FamilyRecord>, Failure> {
+    pub(super) fn family(&self, id: &str) -> Result<Option<FamilyRecord>, Failure> {
         let families = self.transaction.open_table(FAMILIES)?;
         let found = families.get(id)?;
         found.map(|record| read(record.value())).transpose()
@@ -252,7 +252,7 @@ impl<'a> Layout<'a> {
         Ok(ids)
     }
 
-    fn families_of(&self, subject: &str) -> Result<Vec<String>, Failure> {
+    pub(super) fn families_of(&self, subject: &str) -> Result<Vec<String>, Failure> {
         let subjects = self.transaction.open_table(SUBJECTS)?;
         let mut ids = Vec::new();
         for entry in subjects.range((subject, "")..)? {

@@ -10,6 +10,7 @@
 mod applications;
 mod disk;
 mod layout;
+mod search;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ pub use self::writer::OpenError;
 use self::writer::{Job, PATIENCE, Place, Task, Writer};
 use super::application::{ApplicationChange, ApplicationToken};
 use super::family::{Family, Presented, Rotation};
+use super::search::{Found, Search, Session};
 use super::{Record, Store, StoreError};
 use crate::clock::{self, UnixTime};
 use crate::token::revocation::Revocation;
@@ -208,6 +210,25 @@ impl Store for FileStore {
     ) -> Result<Option<ApplicationToken>, StoreError> {
         let creator = creator.map(str::to_owned);
         self.ask(move |layout| layout.change_application(id, creator.as_deref(), change))
+            .await
+    }
+
+    async fn search_families(
+        &self,
+        search: &Search,
+        now: UnixTime,
+    ) -> Result<Found<Session>, StoreError> {
+        let search = search.clone();
+        self.ask(move |layout| layout.search_families(&search, now))
+            .await
+    }
+
+    async fn search_applications(
+        &self,
+        search: &Search,
+    ) -> Result<Found<ApplicationToken>, StoreError> {
+        let search = search.clone();
+        self.ask(move |layout| layout.search_applications(&search))
             .await
     }
 

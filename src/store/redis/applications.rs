@@ -123,24 +123,30 @@ fn ask(link: &Link) -> Call {
     Call::new(&scripts::APPLICATIONS).keys(parts.map(|part| link.spec.keys.application(part)))
 }
 
-async fn one(link: &Link, id: u64) -> Result<Option<ApplicationToken>, StoreError> {
+pub(super) async fn one(link: &Link, id: u64) -> Result<Option<ApplicationToken>, StoreError> {
     let call = ask(link).arg("id").arg(id);
     Ok(read(link, call).await?.pop())
 }
 
 async fn read(link: &Link, call: Call) -> Result<Vec<ApplicationToken>, StoreError> {
     let rows: Vec<Row> = link.run(call).await?;
-    let parse = |(id, token, is_revoked, has_text, text): Row| {
-        let parsed = serde_json::from_str::<ApplicationToken>(&token);
-        let mut token = parsed.map_err(|error| unreadable(&error))?;
-        token.id = id;
+    let changed = |(id, token, is_revoked, has_text, text): Row| {
+        let mut token = parse(id, &token)?;
         token.is_revoked |= is_revoked;
         if has_text {
             token.description = Some(text);
         }
         Ok(token)
     };
-    rows.into_iter().map(parse).collect()
+    rows.into_iter().map(changed).collect()
+}
+
+/// A token with the number that it has.
+pub(super) fn parse(id: u64, token: &str) -> Result<ApplicationToken, StoreError> {
+    let parsed = serde_json::from_str::<ApplicationToken>(token);
+    let mut token = parsed.map_err(|error| unreadable(&error))?;
+    token.id = id;
+    Ok(token)
 }
 
 fn write(token: &ApplicationToken) -> Result<String, StoreError> {

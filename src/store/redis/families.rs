@@ -118,6 +118,13 @@ pub(super) async fn end_subject(link: &Link, subject: &str) -> Result<(), StoreE
     Ok(())
 }
 
+/// The ids of a subject's.
+pub(super) async fn of_subject(link: &Link, subject: &str) -> Result<Vec<String>, StoreError> {
+    let mut command = cmd("ZREVRANGE");
+    command.arg(link.spec.keys.subject(subject));
+    link.ask(command.arg(0).arg(999)).await
+}
+
 /// Ends all that did not begin or go on after `at`.
 pub(super) async fn end_all(link: &Link, at: UnixTime) -> Result<(), StoreError> {
     for some in ids(link).await?.chunks(SIDE_BY_SIDE) {
@@ -131,7 +138,7 @@ pub(super) async fn end_all(link: &Link, at: UnixTime) -> Result<(), StoreError>
 }
 
 /// How many are asked for at a time where there are many.
-const SIDE_BY_SIDE: usize = 64;
+pub(super) const SIDE_BY_SIDE: usize = 64;
 
 /// The ids of all families.
 pub(super) async fn ids(link: &Link) -> Result<Vec<String>, StoreError> {
@@ -160,7 +167,7 @@ pub(super) async fn ids(link: &Link) -> Result<Vec<String>, StoreError> {
 }
 
 /// Where keys are: a cluster's primaries, or where everything goes.
-async fn nodes(link: &Link) -> Result<Vec<Option<(String, u16)>>, StoreError> {
+pub(super) async fn nodes(link: &Link) -> Result<Vec<Option<(String, u16)>>, StoreError> {
     let connection = link.current();
     if !matches!(connection.as_deref(), Some(Connection::Cluster(_))) {
         return Ok(vec![None]);
@@ -182,7 +189,7 @@ async fn nodes(link: &Link) -> Result<Vec<Option<(String, u16)>>, StoreError> {
     Ok(nodes)
 }
 
-async fn ask_node<T: redis::FromRedisValue>(
+pub(super) async fn ask_node<T: redis::FromRedisValue>(
     link: &Link,
     (host, port): &(String, u16),
     command: &redis::Cmd,

@@ -17,6 +17,7 @@ mod keys;
 mod link;
 mod log;
 mod scripts;
+mod search;
 
 pub use config::{RedisConfig, RedisMode, RedisSpec};
 
@@ -34,6 +35,7 @@ use tokio::sync::oneshot;
 use super::application::{ApplicationChange, ApplicationToken};
 use super::family::{Family, FamilyRecord, Presented, Rotation};
 use super::health::Health;
+use super::search::{Found, Search, Session};
 use super::throttle::{Counters, Rates};
 use super::{Record, Store, StoreError};
 use crate::clock::{self, UnixTime};
@@ -163,6 +165,21 @@ impl Store for RedisStore {
         change: ApplicationChange,
     ) -> Result<Option<ApplicationToken>, StoreError> {
         applications::change(self.link(), id, creator, change).await
+    }
+
+    async fn search_families(
+        &self,
+        search: &Search,
+        now: UnixTime,
+    ) -> Result<Found<Session>, StoreError> {
+        search::sessions(self.link(), search, now).await
+    }
+
+    async fn search_applications(
+        &self,
+        search: &Search,
+    ) -> Result<Found<ApplicationToken>, StoreError> {
+        search::application_tokens(self.link(), search).await
     }
 
     async fn put(
