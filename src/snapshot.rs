@@ -90,6 +90,13 @@ impl Snapshot {
         let only_login = logins.next().filter(|_| logins.next().is_none());
         let login_pages = config.login.iter().filter_map(LoginConfig::login_page);
         let login_pages: Vec<_> = login_pages.collect();
+        let has_way_in = providers.know_passwords() || issuers.can_log_in();
+        if !login_pages.is_empty() && !config.identity.is_empty() && !has_way_in {
+            problems.add(
+                "login",
+                "nobody could log in with a browser: give an oidc issuer `client_id` and `browser`, or list a users_file or an upstream_probe",
+            );
+        }
         let around = Surroundings {
             upstreams: &config.upstreams,
             default_dialect: only_login.map(|login| login.dialect),

@@ -8,11 +8,13 @@
     reason = "a test stops here, and has its own clock"
 )]
 
+#[expect(dead_code, reason = "the tests of pages need more of it")]
+#[path = "support/provider.rs"]
+mod provider;
 #[expect(dead_code, reason = "the other services' tests need more of it")]
 #[path = "support/services.rs"]
 mod services;
 
-use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -20,60 +22,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use provider::Provider;
 use services::{Answer, DEADLINE, Folder, Gate, Process, curl};
-
-/// `oidc-provider` from npm, as tests/oidc/provider.mjs configures it.
-struct Provider {
-    process: Process,
-    _folder: Folder,
-    url: String,
-}
-
-impl Provider {
-    fn start() -> Self {
-        let folder = Folder::create();
-        let modules = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("node");
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oidc/provider.mjs");
-        let process = Process::start(Command::new("node").arg(script).arg(modules), &folder);
-        let is_up = process
-            .stdout
-            .wait_for(|line| line.starts_with("listening "));
-        assert!(
-            is_up,
-            "no provider; run tests/install.sh\n{}",
-            process.said()
-        );
-        let said = process.stdout.text();
-        let url = said
-            .lines()
-            .find_map(|line| line.strip_prefix("listening "));
-        Self {
-            url: url.expect("its URL").to_owned(),
-            process,
-            _folder: folder,
-        }
-    }
-
-    /// An access token for this resource.
-    fn token(&self, resource: &str) -> String {
-        let resource = format!("resource={resource}");
-        let form = ["grant_type=client_credentials", "scope=read", &resource];
-        let form = form.map(|field| ["--data-urlencode", field]).concat();
-        let client = ["--user", "batch:secret-of-batch"];
-        let answer = curl(
-            &format!("{}/token", self.url),
-            &[&client, &form[..]].concat(),
-        );
-        assert_eq!(answer.status, 200, "{answer:?}\n{}", self.process.said());
-        answer.field("access_token")
-    }
-
-    /// From now on tokens are signed with new keys.
-    fn rotate(&self) {
-        let answer = curl(&format!("{}/rotate", self.url), &["--request", "POST"]);
-        assert_eq!(answer.status, 200, "{answer:?}");
-    }
-}
 
 fn start(provider: &Provider, keys: &str) -> (Process, Gate) {
     let folder = Folder::create();

@@ -21,6 +21,7 @@ use tollgate::token::cache::TokenCache;
 use crate::support::client::{Response, connect, connect_tls, read_response};
 use crate::support::gate::{Builder, Gate, SECRET, hash_password, self_signed};
 use crate::support::http2::{Http2, empty};
+use crate::support::jar::{Jar, hidden};
 use crate::support::secrets::Secrets;
 use crate::support::tokens::{HEADER, claims, forge, sign, with_claim};
 use crate::support::upstream::{Seen, Upstream};
@@ -82,6 +83,7 @@ fn builder(upstream: &Upstream) -> Builder {
         "jmvstream",
         "oauth2",
         "ticket",
+        "browser",
     ];
     let login = dialects
         .map(|name| format!("{{ dialect: {name} }}"))
@@ -492,6 +494,34 @@ fn start(upstream: &Upstream) -> Talk {
 }
 
 /// The secrets that a gate is configured with.
+/// A browser logs in, works, is misused by another site, and logs out.
+fn browser(talk: &mut Talk) {
+    let mut jar = Jar::default();
+    let page = jar.open(&talk.gate, "/login?return=/fixed/a");
+    talk.hear(&page);
+    let proof = hidden(&page.text(), "form");
+    for (status, password) in [(401, MISTYPED), (303, PASSWORD)] {
+        let fields = [
+            ("form", &*proof),
+            ("username", "root"),
+            ("password", password),
+        ];
+        let answer = jar.send(&talk.gate, "/login", &fields);
+        assert_eq!(answer.status, status);
+    }
+    let session = jar.0["__Host-tollgate"].clone();
+    talk.secrets.add_token("a session", &session);
+    let cookie = jar.line();
+    talk.ask(200, "GET", "/fixed/a", &cookie, "");
+    talk.ask(200, "GET", "/own/a", &cookie, "");
+    talk.ask(200, "GET", "/open/a", &cookie, "");
+    talk.ask(403, "POST", "/fixed/a", &cookie, "");
+    talk.ask(401, "GET", "/fixed/a", &bearer(&session), "");
+    let answer = jar.send(&talk.gate, "/logout", &[("form", &proof)]);
+    assert_eq!(answer.status, 200);
+    talk.ask(401, "GET", "/fixed/a", &cookie, "");
+}
+
 fn configured() -> Secrets {
     let mut secrets = Secrets::default();
     secrets.add("the signing key", std::str::from_utf8(SECRET).unwrap());
@@ -506,6 +536,7 @@ fn no_secret_that_was_used_is_left_in_an_output_or_in_memory() {
     let mut talk = start(&upstream);
     let mut good = logins(&mut talk);
     good.extend(oauth(&mut talk));
+    browser(&mut talk);
     let minted = sign(&claims());
     talk.secrets.add_token("a minted token", &minted);
     good.push(minted);

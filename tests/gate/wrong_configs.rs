@@ -17,7 +17,7 @@ const USERS: &str = "identity: [ { users_file: users.yaml } ]";
 const ADMIN: &str = "admin: { address: \"127.0.0.1:0\" }";
 
 /// What is wrong, and by which change of a good config it comes about.
-const MISTAKES: [(&str, &str, &str); 67] = [
+const MISTAKES: [(&str, &str, &str); 70] = [
     (
         "not YAML",
         LISTENER,
@@ -179,6 +179,21 @@ const MISTAKES: [(&str, &str, &str); 67] = [
         "an issuer without TLS",
         USERS,
         "identity: [ { oidc: { issuer: \"http://login.example/\", audience: a } } ]",
+    ),
+    (
+        "an issuer for browsers without a client",
+        USERS,
+        "identity: [ { oidc: { issuer: \"https://login.example/\", audience: a, browser: {} } } ]",
+    ),
+    (
+        "an issuer for browsers that is not to say who logs in",
+        USERS,
+        "identity: [ { oidc: { issuer: \"https://login.example/\", audience: a, client_id: gate, browser: { scopes: [ profile ] } } } ]",
+    ),
+    (
+        "a client's secret that is not there",
+        USERS,
+        "identity: [ { oidc: { issuer: \"https://login.example/\", audience: a, client_id: gate, browser: { client_secret_file: nowhere } } } ]",
     ),
     (
         "an upstream without endpoint",

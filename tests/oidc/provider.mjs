@@ -2,7 +2,8 @@
 // It prints `listening URL`, gives JWT access tokens to the client batch, one algorithm for each
 // resource (urn:gate:ES256 and the like, audience `gate`; urn:other, audience `other`), and has
 // new keys after POST /rotate: tokens are signed with them at once, the ones before go on being
-// published, older ones do not.
+// published, older ones do not. After POST /client?redirect_uri=… people can log in for the client
+// gate, by code with PKCE: whoever fills in the page is let in under that name.
 import { generateKeyPair } from 'node:crypto';
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
@@ -31,10 +32,32 @@ async function keys() {
   return Promise.all(Object.entries(kinds).map(make));
 }
 
-function provider(issuer, jwks) {
+const PAGE = '<!doctype html><title>Provider</title><link rel=icon href="data:,">'
+  + '<form method=post><label>Who <input name=who></label><button>Let me in</button></form>';
+
+function provider(issuer, jwks, redirects) {
   const made = new Provider(issuer, {
     jwks: { keys: jwks },
-    clients: [{
+    cookies: { keys: ['not a secret here'] },
+    pkce: { required: () => true },
+    findAccount: (_, sub) => ({ accountId: sub, claims: () => ({ sub }) }),
+    interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
+    // Who logs in has consented, too.
+    loadExistingGrant: async ({ oidc }) => {
+      const grant = new oidc.provider.Grant({
+        clientId: oidc.client.clientId, accountId: oidc.session.accountId,
+      });
+      grant.addOIDCScope('openid profile');
+      await grant.save();
+      return grant;
+    },
+    clients: [...redirects.map((redirect) => ({
+      client_id: 'gate',
+      client_secret: 'secret/of the+gate',
+      grant_types: ['authorization_code'],
+      response_types: ['code'],
+      redirect_uris: [redirect],
+    })), {
       client_id: 'batch',
       client_secret: 'secret-of-batch',
       grant_types: ['client_credentials'],
@@ -60,7 +83,17 @@ function provider(issuer, jwks) {
       },
     },
   });
-  return made.callback();
+  const serve = made.callback();
+  return async (request, response) => {
+    if (!request.url.startsWith('/interaction/')) return serve(request, response);
+    if (request.method === 'GET') {
+      response.setHeader('content-type', 'text/html');
+      return response.end(PAGE);
+    }
+    const body = Buffer.concat(await request.toArray()).toString();
+    const accountId = new URLSearchParams(body).get('who');
+    return made.interactionFinished(request, response, { login: { accountId } });
+  };
 }
 
 let answer;
@@ -68,12 +101,21 @@ const server = createServer((request, response) => answer(request, response));
 server.listen(0, '127.0.0.1', async () => {
   const issuer = `http://127.0.0.1:${server.address().port}`;
   let current = await keys();
-  let serve = provider(issuer, current);
+  let published = current;
+  let redirects = [];
+  let serve = provider(issuer, published, redirects);
   answer = async (request, response) => {
-    if (request.url !== '/rotate') return serve(request, response);
-    const next = await keys();
-    serve = provider(issuer, [...next, ...current]);
-    current = next;
+    const url = new URL(request.url, issuer);
+    if (request.method !== 'POST' || !['/client', '/rotate'].includes(url.pathname)) {
+      return serve(request, response);
+    }
+    if (url.pathname === '/client') redirects = [url.searchParams.get('redirect_uri')];
+    else {
+      const next = await keys();
+      published = [...next, ...current];
+      current = next;
+    }
+    serve = provider(issuer, published, redirects);
     return response.end();
   };
   console.log(`listening ${issuer}`);

@@ -2,14 +2,79 @@
 //!
 //! `TOLLGATE_SCREENSHOTS=write cargo test --test pages` takes the screenshots in docs/pages/ anew.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test stops here"
+)]
+
 mod browser;
+#[expect(dead_code, reason = "the other services' tests need more of it")]
+#[path = "../support/provider.rs"]
+mod provider;
 #[expect(dead_code, reason = "the other services' tests need more of it")]
 #[path = "../support/services.rs"]
 mod services;
 
+use std::process::Command;
+
 use serde_json::json;
+
+use provider::{CLIENT_SECRET, Provider};
+use services::{Folder, GATE, Gate, Process};
 
 #[test]
 fn a_page_that_does_what_it_must_not_is_found_out() {
     browser::tell("harness", &json!({}));
+}
+
+#[test]
+fn somebody_logs_in_works_and_logs_out() {
+    let folder = Folder::create();
+    let mut command = Command::new(GATE);
+    command.args(["demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    let demo = Process::start(&mut command, &folder);
+    assert!(demo.stdout.wait_for(|line| line.starts_with("GATE=")));
+    let said = demo.stdout.text();
+    let gate = said.lines().find_map(|line| {
+        let gate = line.strip_prefix("GATE=")?;
+        gate.split(' ').next()
+    });
+    browser::tell("login", &json!({ "gate": gate }));
+}
+
+#[test]
+fn somebody_logs_in_at_a_provider_until_the_session_is_over() {
+    let provider = Provider::start();
+    let folder = Folder::create();
+    let upstream = Process::start(
+        Command::new("python3").args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1"]),
+        &folder,
+    );
+    let port = |line: &str| Some(line.split("port ").nth(1)?.split(' ').next()?.to_owned());
+    assert!(upstream.stdout.wait_for(|line| port(line).is_some()));
+    let port = upstream.stdout.text().lines().find_map(port).unwrap();
+    let config = format!(
+        r#"
+identity:
+  - oidc:
+      issuer: "{}"
+      audience: gate
+      subject_prefix: "provider:"
+      client_id: gate
+      browser: {{ name: Provider, client_secret_file: client-secret, scopes: [ openid, profile ] }}
+upstreams:
+  files: {{ endpoints: [ "http://127.0.0.1:{port}" ] }}
+login: [ {{ dialect: browser, refresh_ttl: 4s, access_ttl: 2s }} ]
+routes:
+  - {{ path: /**, upstream: files, login_page: /login }}
+"#,
+        provider.url
+    );
+    let gate = Gate::start(&config, &[("client-secret", CLIENT_SECRET)]);
+    provider.sends_back_to(&format!("{}/login/callback", gate.https));
+    let facts = json!({ "gate": gate.https, "provider": provider.url });
+    browser::tell("provider", &facts);
+    assert!(gate.logged(|event| event["subject"] == "provider:alice"));
 }

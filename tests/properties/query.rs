@@ -81,6 +81,7 @@ proptest! {
     #[test]
     fn places_that_are_not_listed_hold_nothing(query in query()) {
         let places = TokenPlaces {
+            cookie: false,
             header: false, query: Vec::new(), subprotocol: false, tickets: false, basic: false,
         };
         let mut head = head(&query);

@@ -104,7 +104,9 @@ impl Legacy {
             }
             ["login"] => reply::login_page(StatusCode::OK),
             ["api", "client", ..] if !known => reply::to_login_page(),
-            ["api"] | ["console" | "headers" | "stations" | "ws", ..] if !known => reply::unauthorized(),
+            ["api"] | ["console" | "headers" | "stations" | "ws", ..] if !known => {
+                reply::unauthorized()
+            }
             ["api"] => reply::json(StatusCode::OK, &about()),
             ["console"] => reply::console(),
             ["api", "client", id @ ..] => self.clients.answer(request, id).await,

@@ -70,7 +70,7 @@ fn with_body(status: StatusCode, content_type: &'static str, body: impl Into<Byt
     reply
 }
 
-const CONSOLE: &str = "<!DOCTYPE html>\n<html lang=\"en\"><title>Console</title>\n\
+const CONSOLE: &str = "<!DOCTYPE html>\n<html lang=\"en\"><title>Console</title><link rel=\"icon\" href=\"data:,\">\n\
     <h1>Legacy console</h1>\n<p>The service takes you for its own user.</p>\n\
     <p><a href=\"/headers\">What it sees of you</a> <a href=\"/logout\">Log out</a></p>\n</html>\n";
 

@@ -149,6 +149,12 @@ impl Issuers {
         self.0.is_empty()
     }
 
+    /// Whether people can log in at any of them.
+    #[must_use]
+    pub fn can_log_in(&self) -> bool {
+        self.0.iter().any(|issuer| issuer.login_name().is_some())
+    }
+
     /// Every one of them.
     pub fn iter(&self) -> impl Iterator<Item = &Issuer> {
         self.0.iter()

@@ -80,8 +80,11 @@ impl World {
         let page = jar.open(&self.gate, "/login?return=/ui/x").text();
         assert!(page.contains("Log in with Example ID"), "{page}");
         assert!(!page.contains("password"), "nobody has one: {page}");
-        let link = page.split("href=\"").nth(1).unwrap();
-        let link = link.split('"').next().unwrap().replace("&amp;", "&");
+        let link = page
+            .split("href=\"")
+            .find(|part| part.starts_with("/login/begin"));
+        let link = link.unwrap().split('"').next().unwrap();
+        let link = link.replace("&amp;", "&");
         let sent = jar.open(&self.gate, &link);
         assert_eq!(sent.status, 303, "{}", sent.text());
         let there = sent.header("location").unwrap();
@@ -355,4 +358,20 @@ fn an_issuer_that_fails_is_told_on_a_page_and_not_asked_without_end() {
         let answer = Jar::default().open(&fresh.gate, &format!("/login/begin?{query}"));
         assert_eq!(answer.status, 400, "{query}");
     }
+}
+
+#[test]
+fn a_login_page_where_nobody_could_log_in_is_a_mistake() {
+    let upstream = Upstream::start();
+    let issuer = Issuer::with(&[]);
+    let output = issuer
+        .gate(&upstream, ROUTES, "")
+        .line("login:", "login: [ { dialect: browser } ]")
+        .run_to_end(&["check"]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        told.contains("nobody could log in with a browser"),
+        "{told}"
+    );
 }
