@@ -61,11 +61,14 @@ pub fn forget(name: &str) -> Option<HeaderValue> {
     set(name, "", Duration::ZERO)
 }
 
-/// Removes the gate's own cookies from a request's; the others stay as they are.
+/// Removes the gate's own cookies from a request's; the others stay as they are. What HTTP/2 lets
+/// a client take apart is put together again (RFC 9113 section 8.2.3).
 pub fn remove_own(headers: &mut HeaderMap) {
     let own = |pair: &[u8]| is_own(pair.trim_ascii_start());
     let has_own = |value: &HeaderValue| value.as_bytes().split(|byte| *byte == b';').any(own);
-    if !headers.get_all(COOKIE).iter().any(has_own) {
+    let mut values = headers.get_all(COOKIE).iter();
+    let is_whole = values.next().is_none_or(|value| !has_own(value)) && values.next().is_none();
+    if is_whole {
         return;
     }
     let rest: Vec<_> = headers
@@ -79,8 +82,11 @@ pub fn remove_own(headers: &mut HeaderMap) {
         .filter(|value| !value.is_empty())
         .collect();
     headers.remove(COOKIE);
-    for value in rest {
-        headers.append(COOKIE, value);
+    let rest: Vec<_> = rest.iter().map(HeaderValue::as_bytes).collect();
+    if !rest.is_empty()
+        && let Ok(joined) = HeaderValue::from_bytes(&rest.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, joined);
     }
 }
 
@@ -134,6 +140,10 @@ mod tests {
             ),
             (&["a=__Host-tollgate"], &["a=__Host-tollgate"]),
             (&["a=1;;b"], &["a=1;;b"]),
+            (
+                &["a=1", "b=2", "__Host-tollgate=x", "c=3"],
+                &["a=1; b=2; c=3"],
+            ),
         ] {
             let mut headers = headers(COOKIE, given);
             remove_own(&mut headers);

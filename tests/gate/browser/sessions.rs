@@ -1,10 +1,12 @@
 //! The cookie that stands for a login: where it counts, and until when.
 
+use http::Request;
 use serde_json::json;
 
 use super::{ROUTES, builder, start};
 use crate::support::client;
 use crate::support::gate::{Builder, Gate, claims, sign, sign_as, users};
+use crate::support::http2::{Http2, empty};
 use crate::support::jar::{Jar, NAVIGATION, hidden};
 use crate::support::reload::{Verdict, reload};
 use crate::support::threat;
@@ -287,6 +289,24 @@ fn an_upstream_neither_sees_nor_sets_the_gates_cookies() {
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("set-cookie"), Some("a=1"));
     assert_eq!(upstream.last().all("cookie"), ["b=2"]);
+}
+
+#[test]
+fn cookies_that_http_2_brings_one_by_one_arrive_as_one() {
+    let upstream = Upstream::start();
+    let (builder, certificate) = builder(&upstream, "").secure();
+    let gate = builder.start();
+    let token = sign(&claims());
+    let mut client = Http2::connect(gate.address(), &certificate);
+    let request = Request::get("https://gate.example/api/x")
+        .header("authorization", format!("Bearer {token}"))
+        .header("cookie", "a=1")
+        .header("cookie", "__Host-tollgate-form=f")
+        .header("cookie", "b=2")
+        .body(empty())
+        .unwrap();
+    assert_eq!(client.send(request).status, 200);
+    assert_eq!(upstream.last().all("cookie"), ["a=1; b=2"]);
 }
 
 #[test]
