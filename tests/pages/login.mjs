@@ -83,10 +83,19 @@ await story(async ({ facts, shot, visit }) => {
   await shot(page, 'logout');
   await page.keyboard.press('Enter');
   await page.getByText('You are logged out').waitFor();
+  await shot(page, 'logged-out');
   const left = (await page.context().cookies()).map(({ name }) => name);
   assert.ok(!left.includes(SESSION), left.join());
   await page.goto(`${gate}/console`);
   await isThere(page, '/login?return=%2Fconsole');
+
+  // What cannot be done is told on a page, with a way on.
+  await page.goto(`${gate}/login/callback?state=x`);
+  assert.match(await page.getByRole('alert').innerText(), /begun in another browser/);
+  await shot(page, 'refused');
+  await tabTo(page, 'a', { most: 1 });
+  await page.keyboard.press('Enter');
+  await isThere(page, '/login');
 
   // On a phone, without scripts.
   const phone = await visit({ ...options, phone: true, more: { javaScriptEnabled: false } });
