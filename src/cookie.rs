@@ -61,6 +61,14 @@ pub fn forget(name: &str) -> Option<HeaderValue> {
     set(name, "", Duration::ZERO)
 }
 
+/// Whether a request has one of the gate's own cookies.
+#[must_use]
+pub fn has_own(headers: &HeaderMap) -> bool {
+    let own = |pair: &[u8]| is_own(pair.trim_ascii_start());
+    let mut values = headers.get_all(COOKIE).iter();
+    values.any(|value| value.as_bytes().split(|byte| *byte == b';').any(own))
+}
+
 /// Removes the gate's own cookies from a request's; the others stay as they are. What HTTP/2 lets
 /// a client take apart is put together again (RFC 9113 section 8.2.3).
 pub fn remove_own(headers: &mut HeaderMap) {

@@ -6,7 +6,6 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::ORIGIN;
 use http::{Method, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 use tokio::time::{Instant as Deadline, timeout_at};
@@ -17,7 +16,7 @@ use crate::authority::{authority, host};
 use crate::body::{GateBody, Kept};
 use crate::clock;
 use crate::cors;
-use crate::dialect::{CrossOrigin, Endpoint};
+use crate::dialect::{Endpoint, Mount};
 use crate::endpoint;
 use crate::identity::Means;
 use crate::refusal::{Reason, Refusal};
@@ -108,8 +107,13 @@ impl Gate {
         request: Request<Incoming>,
     ) -> Result<Response<GateBody>, Infallible> {
         let rules = self.rules();
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let connected = peer.address;
+        let asker = peer.entrance.forward_auth.as_ref();
+        let question = asker.map(|asker| {
+            let is_trusted = peer.entrance.proxies.hold(connected);
+            asker.read(&mut head, is_trusted)
+        });
         let peer = peer.behind_proxies(&head.headers);
         let mut exchange = Exchange::start(
             head.method.clone(),
@@ -126,8 +130,10 @@ impl Gate {
             exchange,
             voice: Voice::Plain,
             is_token_in_query: false,
-            is_cross_origin: head.headers.contains_key(ORIGIN),
+            origin: cors::origin(&head.headers),
+            cors: None,
             login_page: None,
+            question,
         };
         let limits = &rules.snapshot.limits;
         let upload = Upload::new(body, walk.exchange.started(), limits.upload_rate());
@@ -159,6 +165,9 @@ impl Gate {
     ) -> Result<Answer, Refusal> {
         let body = RequestBody(Rc::clone(upload));
         let snapshot = &*rules.snapshot;
+        if let Some(question) = walk.question {
+            question.check()?;
+        }
         if self.is_out_of_memory() {
             return Err(Reason::Overloaded.into());
         }
@@ -169,24 +178,21 @@ impl Gate {
         let host = host(authority.as_str());
         let path = CanonicalPath::parse(head.uri.path())?;
 
-        if let Some((mount, found)) = snapshot.mounts.find(&peer.entrance.listener, &host, &head)
+        let is_question = walk.question.is_some();
+        if !is_question
+            && let Some((mount, found)) =
+                snapshot.mounts.find(&peer.entrance.listener, &host, &head)
             && (found != Endpoint::About || self.is_stranger(rules, &head))
         {
-            walk.takes(&rules.endpoints, Voice::Endpoint(mount.dialect, found));
-            if head.method == Method::OPTIONS && walk.voice.cross_origin() == CrossOrigin::Any {
-                return Ok(Answer::Own(cors::preflight(&head)));
-            }
             let around = self.surroundings(rules, peer, authority.as_str());
-            let answer = endpoint::answer(&around, mount, found, &head, body).await;
-            walk.exchange.passed(Stage::Endpoint);
-            return Ok(Answer::Own(answer?));
+            return answer_itself(walk, rules, &around, (mount, found), &head, body).await;
         }
-        if let Some(asked) = cors::asked_method(&head)
+        if !is_question
+            && let Some(asked) = cors::asked_method(&head)
             && let Ok(route) = snapshot.routes.find(&host, &path, &asked)
-            && Voice::Route(route.dialect).cross_origin() == CrossOrigin::Any
+            && let Some(answer) = walk.preflight(&head, rules.label(route), route)
         {
-            walk.takes(rules.label(route), Voice::Route(route.dialect));
-            return Ok(Answer::Own(cors::preflight(&head)));
+            return Ok(answer);
         }
 
         let route = snapshot.routes.find(&host, &path, &head.method);
@@ -198,6 +204,8 @@ impl Gate {
             upload.ask_rate(bytes);
         }
         walk.login_page = answer::login_page(route, &head);
+        let asker = peer.entrance.forward_auth.as_ref();
+        let grant = asker.map(|asker| asker.prepare(&head, route)).transpose()?;
         let asked = Asked {
             peer,
             route,
@@ -219,6 +227,9 @@ impl Gate {
         let outgoing = translate(&permit, route, sealer, facts, head, body);
         walk.exchange.passed(Stage::Translate);
         let outgoing = outgoing?;
+        if let Some(grant) = grant {
+            return Ok(Answer::Own(grant.answer(route, &permit, outgoing)?));
+        }
         let upstream = rules.upstream(route)?;
         walk.exchange.forwarded(upstream.label());
         forward(walk, upstream, route, &permit, upload, outgoing).await
@@ -258,6 +269,27 @@ impl Gate {
         }
         Rc::clone(&rules)
     }
+}
+
+/// Answers at one of the gate's own endpoints.
+async fn answer_itself(
+    walk: &mut Walk,
+    rules: &Rules,
+    around: &endpoint::Surroundings<'_>,
+    (mount, found): (&Mount, Endpoint),
+    head: &request::Parts,
+    body: RequestBody,
+) -> Result<Answer, Refusal> {
+    walk.takes(&rules.endpoints, Voice::Endpoint(mount.dialect, found));
+    walk.cors.clone_from(&mount.cors);
+    if head.method == Method::OPTIONS
+        && let Some(answer) = walk.allow(head)
+    {
+        return Ok(answer);
+    }
+    let answer = endpoint::answer(around, mount, found, head, body).await;
+    walk.exchange.passed(Stage::Endpoint);
+    Ok(Answer::Own(answer?))
 }
 
 async fn forward(

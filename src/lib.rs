@@ -44,6 +44,7 @@ mod admit;
 mod answer;
 mod authority;
 pub mod body;
+pub mod forward_auth;
 mod https;
 pub mod inspected;
 pub mod linger;

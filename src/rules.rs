@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::cors::Cors;
 use crate::refusal::{Reason, Refusal};
 use crate::route::Route;
 use crate::snapshot::Snapshot;
@@ -17,6 +18,8 @@ use crate::upstream::connect::Upstream;
 pub(crate) struct Label {
     pub(crate) metrics: Rc<RouteMetrics>,
     pub(crate) name: Rc<str>,
+    /// Which other sites' pages may call. Of this worker alone, as all that is counted here.
+    pub(crate) cors: Option<Arc<Cors>>,
 }
 
 /// The rules in force, with what this worker keeps for them.
@@ -34,9 +37,10 @@ pub(crate) struct Rules {
 impl Rules {
     /// Connections to upstreams that are the same as before go on.
     pub(crate) fn new(snapshot: Arc<Snapshot>, metrics: &Metrics, before: Option<&Self>) -> Self {
-        let label = |name: &str| Label {
+        let label = |name: &str, cors: Option<&Arc<Cors>>| Label {
             metrics: Rc::new(metrics.route(name)),
             name: name.into(),
+            cors: cors.map(|cors| Arc::new(Cors::clone(cors))),
         };
         let specs = &snapshot.upstreams;
         let known = before.map(|before| before.upstreams.as_slice());
@@ -53,10 +57,10 @@ impl Rules {
                 .routes
                 .all()
                 .iter()
-                .map(|route| label(&route.name))
+                .map(|route| label(&route.name, route.cors.as_ref()))
                 .collect(),
-            endpoints: label("(endpoint)"),
-            nowhere: label("(none)"),
+            endpoints: label("(endpoint)", None),
+            nowhere: label("(none)", None),
             snapshot,
         }
     }
@@ -68,8 +72,9 @@ impl Rules {
 
     /// The route's upstream.
     pub(crate) fn upstream(&self, route: &Route) -> Result<&Rc<Upstream>, Refusal> {
-        self.upstreams
-            .get(route.upstream)
+        route
+            .upstream
+            .and_then(|place| self.upstreams.get(place))
             .ok_or_else(|| Refusal::with_cause(Reason::Internal, "the route's upstream is gone"))
     }
 }

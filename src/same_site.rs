@@ -3,7 +3,7 @@
 //! `SameSite=Lax` keeps the cookie from most of what other sites ask; not from their links, nor
 //! from what hosts beside this one ask, nor in every browser from WebSockets.
 
-use http::header::{ORIGIN, UPGRADE};
+use http::header::{ORIGIN, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderMap, HeaderName, Method, request};
 
 /// Whether a request that a cookie came with is the doing of this site's own pages, or of the
@@ -12,7 +12,9 @@ use http::{HeaderMap, HeaderName, Method, request};
 /// something, or be read by a script, must come from here.
 #[must_use]
 pub fn is_own(head: &request::Parts, origin: &str) -> bool {
-    let is_upgrade = head.headers.contains_key(UPGRADE);
+    // A proxy that asks for somebody (forward-auth) drops the first of them.
+    let is_upgrade =
+        head.headers.contains_key(UPGRADE) || head.headers.contains_key(SEC_WEBSOCKET_KEY);
     let is_safe = !is_upgrade && matches!(head.method, Method::GET | Method::HEAD);
     let is_from_here = match only(&head.headers, &ORIGIN) {
         Ok(Some(from)) => from.eq_ignore_ascii_case(origin),
@@ -71,6 +73,7 @@ mod tests {
         let site = "sec-fetch-site";
         let navigate = ("sec-fetch-mode", "navigate");
         let upgrade = ("upgrade", "websocket");
+        let key = ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
         for (method, headers) in [
             ("GET", &[][..]),
             ("GET", &[(site, "same-origin")]),
@@ -108,6 +111,8 @@ mod tests {
                 ],
             ),
             ("GET", &[upgrade, (site, "cross-site"), navigate]),
+            ("GET", &[key, (site, "same-origin")]),
+            ("GET", &[key]),
             ("OPTIONS", &[]),
         ] {
             assert!(!judge(method, headers), "{method} {headers:?}");

@@ -62,6 +62,7 @@ impl Snapshot {
     /// Builds all that the config asks for; notes every problem.
     #[must_use]
     pub fn build(config: &Config, files: &Files, problems: &mut Problems) -> Option<Self> {
+        let listeners = &config.listeners;
         let tokens = config.tokens.build(files, problems);
         let around = (config.worker_count(), &config.dns);
         let upstreams = config.upstreams.iter().filter_map(|(name, upstream)| {
@@ -110,6 +111,9 @@ impl Snapshot {
             },
             login_pages,
             users: providers.upstream_credentials(),
+            forwards: listeners
+                .iter()
+                .any(|listener| listener.forward_auth.is_none()),
             files,
         };
         let routes = route::build(&config.routes, &around, problems);
@@ -120,9 +124,10 @@ impl Snapshot {
         }
         let tracing = config.tracing.as_ref();
         let tracing = tracing.and_then(|tracing| tracing.build(files, problems));
-        let listeners: Vec<_> = config.listeners.iter().map(ListenerConfig::name).collect();
         let lifetimes = config.tokens.lifetimes();
-        let mounts = Mounts::build(&config.login, &listeners, &lifetimes, problems);
+        let names: Vec<_> = listeners.iter().map(ListenerConfig::name).collect();
+        let mounts = Mounts::build(&config.login, &names, &lifetimes, problems);
+        ListenerConfig::check_logins(listeners, &config.login, problems);
         let mut tokens = tokens?;
         tokens.issuers = issuers;
         tokens.wanted = Wanted::new(routes.claims().cloned().collect());

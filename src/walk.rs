@@ -5,15 +5,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, request};
 use hyper::upgrade::OnUpgrade;
 use tokio::task::spawn_local;
 
 use crate::answer::{self, Voice};
 use crate::body::{GateBody, Kept};
-use crate::cors;
+use crate::cors::{self, Cors};
 use crate::dialect::CrossOrigin;
+use crate::forward_auth::Question;
 use crate::refusal::Refusal;
+use crate::route::Route;
 use crate::rules::{Label, Rules};
 use crate::snapshot::Shared;
 use crate::telemetry::exchange::Exchange;
@@ -29,10 +31,15 @@ pub(crate) struct Walk {
     pub(crate) voice: Voice,
     /// Whether the URL held a token.
     pub(crate) is_token_in_query: bool,
-    pub(crate) is_cross_origin: bool,
+    /// Whose page asks, if one does.
+    pub(crate) origin: Option<HeaderValue>,
+    /// Which other sites' pages may call, where the dialect does not decide.
+    pub(crate) cors: Option<Arc<Cors>>,
     /// Where a browser is sent that asks for a page without a good credential, and whether that is
     /// the gate's own page.
     pub(crate) login_page: Option<(HeaderValue, bool)>,
+    /// What another proxy asks; the walk is then that of the request which it asks about.
+    pub(crate) question: Option<Question>,
 }
 
 /// An answer, before it is given to the client.
@@ -49,10 +56,36 @@ impl Walk {
     /// It takes a route or an endpoint.
     pub(crate) fn takes(&mut self, label: &Label, voice: Voice) {
         self.exchange.routed(&label.metrics, &label.name);
+        self.cors.clone_from(&label.cors);
         if let Voice::Endpoint(dialect, _) = voice {
             self.exchange.spoken(dialect.name());
         }
         self.voice = voice;
+    }
+
+    /// The answer to a preflight, where pages may call.
+    pub(crate) fn allow(&self, head: &request::Parts) -> Option<Answer> {
+        let is_anybodys = || self.voice.cross_origin() == CrossOrigin::Any;
+        let own = match &self.cors {
+            Some(cors) => Some(cors.preflight(head)),
+            None => is_anybodys().then(|| cors::preflight(head)),
+        };
+        own.map(Answer::Own)
+    }
+
+    /// The answer to a preflight on a route that takes the method it asks about.
+    pub(crate) fn preflight(
+        &mut self,
+        head: &request::Parts,
+        label: &Label,
+        route: &Route,
+    ) -> Option<Answer> {
+        let voice = Voice::Route(route.dialect);
+        if route.cors.is_none() && voice.cross_origin() == CrossOrigin::None {
+            return None;
+        }
+        self.takes(label, voice);
+        self.allow(head)
     }
 
     /// Gives the answer its last headers and the client its response.
@@ -65,7 +98,7 @@ impl Walk {
     ) -> Response<GateBody> {
         let answer = outcome.unwrap_or_else(|mut refusal| {
             if self.exchange.route_metrics().is_none() {
-                let Label { metrics, name } = &rules.nowhere;
+                let Label { metrics, name, .. } = &rules.nowhere;
                 self.exchange.routed(metrics, name);
             }
             self.exchange.refused(&refusal);
@@ -81,10 +114,18 @@ impl Walk {
         });
         let mut response = match answer {
             Answer::Own(mut response) => {
+                if let Some(question) = &self.question {
+                    question.adapt(&mut response);
+                }
                 respond::hush_own(response.headers_mut());
                 response.map(GateBody::own)
             }
-            Answer::Upstream(response) => response.map(GateBody::upstream),
+            Answer::Upstream(mut response) => {
+                if self.cors.is_some() {
+                    cors::strip(response.headers_mut());
+                }
+                response.map(GateBody::upstream)
+            }
             Answer::Tunnel(response, downstream, principal) => {
                 return self.end_in_tunnel(response, (downstream, principal), kept, shared);
             }
@@ -100,8 +141,12 @@ impl Walk {
         if self.is_token_in_query {
             respond::hush(headers);
         }
-        if self.is_cross_origin && self.voice.cross_origin() == CrossOrigin::Any {
-            cors::allow(headers);
+        match &self.cors {
+            Some(cors) => cors.allow(headers, self.origin.as_ref()),
+            None if self.origin.is_some() && self.voice.cross_origin() == CrossOrigin::Any => {
+                cors::allow(headers);
+            }
+            None => {}
         }
     }
 

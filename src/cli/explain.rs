@@ -22,7 +22,6 @@ use crate::refusal::{Reason, Refusal};
 use crate::route::path::CanonicalPath;
 use crate::route::policy::{self, ClaimMatch, Demands, Permit, Policy};
 use crate::route::{Route, TokenPlaces};
-use crate::server::ListenerConfig;
 use crate::snapshot::Snapshot;
 use crate::token::verify::{VerifiedToken, verify_bearer};
 use crate::upstream::body::{RequestBody, Upload};
@@ -46,12 +45,14 @@ pub(super) fn explain(file: &Path, question: Question<'_>) -> anyhow::Result<()>
     let Prepared {
         config, snapshot, ..
     } = prepare_file(file)?;
-    let mut listeners = config.listeners.iter().map(ListenerConfig::name);
+    let mut listeners = config.listeners.iter();
     let listener = match question.listener {
         None => listeners.next(),
-        Some(wanted) => listeners.find(|name| *name == wanted),
+        Some(wanted) => listeners.find(|listener| listener.name() == wanted),
     };
     let listener = listener.context("there is no listener of this name")?;
+    // Where another proxy asks there are no logins.
+    let serves = listener.forward_auth.is_none().then(|| listener.name());
     let method = Method::from_bytes(question.method.to_ascii_uppercase().as_bytes())
         .context("the method is not one of HTTP")?;
     let url = question
@@ -68,7 +69,7 @@ pub(super) fn explain(file: &Path, question: Question<'_>) -> anyhow::Result<()>
         _ => "https",
     };
     let head = head(&method, &url, token.as_ref().map(|token| token.as_str()))?;
-    match walk(&snapshot, listener, &head, scheme) {
+    match walk(&snapshot, serves, &head, scheme) {
         Ok(()) => Ok(()),
         Err(refusal) => {
             let reason = refusal.reason;
@@ -106,7 +107,7 @@ fn head(method: &Method, url: &Uri, token: Option<&str>) -> anyhow::Result<reque
 /// The path of a request, as the gate walks it.
 fn walk(
     snapshot: &Snapshot,
-    listener: &str,
+    listener: Option<&str>,
     head: &request::Parts,
     scheme: &'static str,
 ) -> Result<(), Refusal> {
@@ -122,7 +123,8 @@ fn walk(
             head.uri.path()
         ),
     );
-    if let Some((mount, endpoint)) = snapshot.mounts.find(listener, &host, head)
+    if let Some(listener) = listener
+        && let Some((mount, endpoint)) = snapshot.mounts.find(listener, &host, head)
         && (endpoint != Endpoint::About || is_stranger(snapshot, head))
     {
         let name = mount.dialect.name();
@@ -259,7 +261,9 @@ fn tell_upstream(
     let body = RequestBody(Upload::none(clock::now()));
     let sealer = snapshot.tokens.sealer.as_ref();
     let outgoing = translate(permit, route, sealer, facts, head, body)?.into_inner();
-    let upstream = snapshot.upstreams.get(route.upstream);
+    let upstream = route
+        .upstream
+        .and_then(|place| snapshot.upstreams.get(place));
     let name = upstream.map_or("(none)", |upstream| &upstream.name);
     line("upstream", name);
     line(

@@ -61,6 +61,9 @@ fn tell_listener(listener: &ListenerConfig) -> String {
     if !listener.trusted_proxies.is_empty() {
         text += &format!(" behind {}", listener.trusted_proxies.join(", "));
     }
+    if let Some(forward_auth) = &listener.forward_auth {
+        text += &format!(", answers {:?} at /verify alone", forward_auth.proxy);
+    }
     text
 }
 
@@ -90,7 +93,8 @@ fn tell_route(config: &RouteConfig, route: &Route) -> String {
         Policy::Public => "PUBLIC".to_owned(),
         Policy::Token(_) => requirements(route),
     };
-    format!("{what} -> {}: {who}", config.upstream)
+    let upstream = config.upstream.as_deref().unwrap_or("(judged only)");
+    format!("{what} -> {upstream}: {who}")
 }
 
 /// Every key in force that begins with `danger_`, by its place.

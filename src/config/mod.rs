@@ -52,6 +52,7 @@ pub struct Config {
     #[serde(default)]
     pub store: StoreConfig,
     /// The services behind the gate, by name.
+    #[serde(default)]
     pub upstreams: BTreeMap<String, UpstreamConfig>,
     /// Whom to ask for the addresses of upstreams.
     #[serde(default)]

@@ -25,6 +25,7 @@ use serde_json::{Map, Value};
 
 use crate::config::secret::Secret;
 use crate::config::value::Span;
+use crate::cors::CorsConfig;
 use crate::refusal::Refusal;
 use crate::token::TokenType;
 use crate::token::issue::TokenPair;
@@ -61,6 +62,10 @@ pub struct LoginConfig {
     /// Instead of `tokens.max_refresh_ttl`.
     #[serde(default)]
     pub max_refresh_ttl: Option<Span>,
+    /// Which other sites' pages may call. Default: anybody's without cookies where the dialect has
+    /// its clients hold their tokens themselves, else nobody's.
+    #[serde(default)]
+    pub cors: Option<CorsConfig>,
 }
 
 /// The registry of dialects.

@@ -1,6 +1,7 @@
 //! Where do the dialects answer? Each on its listener, host and prefix, and never two on one path.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::request;
@@ -8,6 +9,7 @@ use http::request;
 use super::{Dialect, Endpoint, LoginConfig};
 use crate::config::problem::{Problems, nearest};
 use crate::config::value::Span;
+use crate::cors::Cors;
 use crate::token::Lifetimes;
 
 /// A dialect where it is mounted.
@@ -19,6 +21,8 @@ pub struct Mount {
     pub lifetimes: Lifetimes,
     /// What stands in front of the dialect's paths.
     pub prefix: String,
+    /// Which other sites' pages may call, where the dialect does not decide.
+    pub cors: Option<Arc<Cors>>,
     listener: Option<String>,
     host: Option<String>,
 }
@@ -189,8 +193,10 @@ impl LoginConfig {
                 "must start with `/` and not end with it",
             );
         }
+        let cors = self.cors.as_ref();
         Mount {
             dialect: self.dialect.dialect(),
+            cors: cors.map(|cors| cors.build(&format!("{at}.cors"), &[], problems)),
             lifetimes,
             listener: self.listener.clone(),
             host: self.host.as_ref().map(|host| host.to_ascii_lowercase()),

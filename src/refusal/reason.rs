@@ -80,6 +80,10 @@ pub enum Reason {
     Throttled,
     /// A client did not prove that it is who it says.
     BadClientCredentials,
+    /// A credential stood where the proxy that asks would forward it to the upstream.
+    UncutCredential,
+    /// Who asks for another's request is no trusted proxy.
+    UntrustedPeer,
     /// A login asked in a way that the endpoint does not know.
     UnsupportedGrant,
     /// A login asked for a scope that the account does not have.
@@ -151,7 +155,8 @@ impl Reason {
             | Self::RefreshTokenReused
             | Self::BadCredentials
             | Self::BadTicket
-            | Self::BadClientCredentials => StatusCode::UNAUTHORIZED,
+            | Self::BadClientCredentials
+            | Self::UncutCredential => StatusCode::UNAUTHORIZED,
             Self::InsufficientScope
             | Self::SubjectNotAllowed
             | Self::WrongGroup
@@ -159,7 +164,8 @@ impl Reason {
             | Self::CrossSite
             | Self::NotOwnPath
             | Self::NoApplicationTokens
-            | Self::NoUpstreamCredential => StatusCode::FORBIDDEN,
+            | Self::NoUpstreamCredential
+            | Self::UntrustedPeer => StatusCode::FORBIDDEN,
             Self::UnprocessableRequest => StatusCode::UNPROCESSABLE_ENTITY,
             Self::RouteNotFound | Self::UnknownApplicationToken => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -211,6 +217,8 @@ impl Reason {
             Self::BadTicket => "bad_ticket",
             Self::Throttled => "throttled",
             Self::BadClientCredentials => "bad_client_credentials",
+            Self::UncutCredential => "uncut_credential",
+            Self::UntrustedPeer => "untrusted_peer",
             Self::UnsupportedGrant => "unsupported_grant",
             Self::ScopeNotGranted => "scope_not_granted",
             Self::InsufficientScope => "insufficient_scope",
@@ -287,7 +295,8 @@ impl Reason {
             }
             Self::NotOwnPath => "This belongs to another account.",
             Self::NoUpstreamCredential => "This account has no access to the service.",
-            Self::RouteNotFound => "Nothing is served here.",
+            Self::UncutCredential => "The token is taken in the Authorization header alone.",
+            Self::RouteNotFound | Self::UntrustedPeer => "Nothing is served here.",
             Self::MethodNotAllowed => "The method is not allowed here.",
             Self::RequestTimeout => "The request was not received in time.",
             Self::UploadTooSlow => "The body came too slowly.",
@@ -312,7 +321,7 @@ impl Reason {
         match self {
             Self::MissingCredential | Self::BadCredentials | Self::BadClientCredentials => None,
             Self::InsufficientScope => Some("insufficient_scope"),
-            Self::SeveralCredentials => Some("invalid_request"),
+            Self::SeveralCredentials | Self::UncutCredential => Some("invalid_request"),
             reason if matches!(reason.status(), StatusCode::UNAUTHORIZED) => Some("invalid_token"),
             _ => None,
         }

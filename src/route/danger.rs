@@ -22,11 +22,12 @@ impl RouteConfig {
             );
             problems.add(format_args!("{at}.path"), text);
         }
-        let upstream = upstreams.get(&self.upstream);
         if !matches!(self.credential, CredentialConfig::None)
-            && let Some(endpoint) = upstream.and_then(UpstreamConfig::exposed_endpoint)
+            && let Some(name) = &self.upstream
+            && let Some(upstream) = upstreams.get(name)
+            && let Some(endpoint) = upstream.exposed_endpoint()
         {
-            let text = UpstreamConfig::exposure(&self.upstream, endpoint);
+            let text = UpstreamConfig::exposure(name, endpoint);
             problems.add(format_args!("{at}.credential"), text);
         }
     }

@@ -1,6 +1,7 @@
 //! Which requests may pass, to where, and what do they need for it?
 
 mod danger;
+mod headers;
 mod login;
 pub mod path;
 mod places;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 use crate::config::files::Files;
 use crate::config::problem::{Problems, nearest};
 use crate::config::value::Size;
+use crate::cors::{Cors, CorsConfig};
 use crate::dialect::Dialect;
 use crate::dialect::DialectName;
 use crate::upstream::config::UpstreamConfig;
@@ -48,8 +50,9 @@ pub struct RouteConfig {
     /// (also none). `{sub}` is one segment that must be the token's subject, `{claim:NAME}` one
     /// that must be a value of this claim; with another segment there the answer is 403.
     pub path: String,
-    /// The upstream's name.
-    pub upstream: String,
+    /// The upstream's name. It may be left out where every listener is for `forward_auth`.
+    #[serde(default)]
+    pub upstream: Option<String>,
     /// Danger: lets everyone pass without a token.
     #[serde(default)]
     pub public: bool,
@@ -103,6 +106,10 @@ pub struct RouteConfig {
     /// Whether the upstream also gets `Forwarded` (RFC 7239), next to `X-Forwarded-*`.
     #[serde(default)]
     pub forwarded: bool,
+    /// Which other sites' pages may call. Default: anybody's without cookies where the route's
+    /// dialect has its clients hold their tokens themselves, else nobody's.
+    #[serde(default)]
+    pub cors: Option<CorsConfig>,
 }
 
 /// A route, ready for use.
@@ -120,8 +127,8 @@ pub struct Route {
     pub body_size: u64,
     /// The least rate of a body, in bytes per second, where it is the route's own.
     pub min_upload_rate: Option<u64>,
-    /// The upstream's place in the config's order.
-    pub upstream: usize,
+    /// The upstream's place in the config's order; none where routes are only judged.
+    pub upstream: Option<usize>,
     /// What is demanded.
     pub policy: Policy,
     /// What the upstream gets.
@@ -144,6 +151,8 @@ pub struct Route {
     pub remove_headers: Vec<HeaderName>,
     /// Whether to write `Forwarded`.
     pub forwarded: bool,
+    /// Which other sites' pages may call, where the dialect does not decide.
+    pub cors: Option<Arc<Cors>>,
 }
 
 impl Route {
@@ -170,8 +179,26 @@ pub struct Surroundings<'a> {
     /// The Basic credentials that users files have for their users, by name, if there is such a
     /// file.
     pub users: Option<HashMap<String, HeaderValue>>,
+    /// Whether requests go on to upstreams.
+    pub forwards: bool,
     /// Where files are.
     pub files: &'a Files,
+}
+
+impl Surroundings<'_> {
+    /// The place of the upstream of this name.
+    fn place(&self, name: &str) -> Result<usize, String> {
+        let mut names = self.upstreams.keys().map(String::as_str);
+        names.clone().position(|held| held == name).ok_or_else(|| {
+            match nearest(name, names.clone()) {
+                Some(near) => format!("there is no upstream `{name}`; did you mean `{near}`?"),
+                None => {
+                    let known = Vec::from_iter(names.by_ref()).join(", ");
+                    format!("there is no upstream `{name}`; there are: {known}")
+                }
+            }
+        })
+    }
 }
 
 /// Builds all routes; notes every problem.
@@ -209,12 +236,12 @@ impl RouteConfig {
         around: &Surroundings<'_>,
         problems: &mut Problems,
     ) -> Option<Route> {
-        let upstream = around
-            .upstreams
-            .keys()
-            .position(|name| *name == self.upstream);
-        if upstream.is_none() {
-            problems.add(format_args!("{at}.upstream"), self.unknown_upstream(around));
+        let upstream = self.upstream.as_deref();
+        let upstream = upstream.map(|name| around.place(name)).transpose();
+        let upstream = problems.take(format_args!("{at}.upstream"), upstream);
+        if self.upstream.is_none() && around.forwards {
+            let text = "is missing; only where every listener is for `forward_auth` do requests go nowhere";
+            problems.add(format_args!("{at}.upstream"), text);
         }
         let captures = captures(&self.path);
         let token = self.token.build(around.given, self.basic.is_some());
@@ -242,6 +269,8 @@ impl RouteConfig {
                 "is a user's own, but a public route knows no user",
             );
         }
+        let cors = self.cors.as_ref();
+        let cors = cors.map(|cors| cors.build(&format!("{at}.cors"), &methods, problems));
         let retry = self.retry.as_ref();
         let retry = retry.map(|retry| retry.build(&format!("{at}.retry"), problems));
         Some(Route {
@@ -278,6 +307,7 @@ impl RouteConfig {
             set_headers,
             remove_headers,
             forwarded: self.forwarded,
+            cors,
         })
     }
 
@@ -316,17 +346,6 @@ impl RouteConfig {
         name + &self.path
     }
 
-    fn unknown_upstream(&self, around: &Surroundings<'_>) -> String {
-        let name = &self.upstream;
-        match nearest(name, around.upstreams.keys().map(String::as_str)) {
-            Some(near) => format!("there is no upstream `{name}`; did you mean `{near}`?"),
-            None => {
-                let known = Vec::from_iter(around.upstreams.keys().map(String::as_str)).join(", ");
-                format!("there is no upstream `{name}`; there are: {known}")
-            }
-        }
-    }
-
     fn methods(&self, at: &str, problems: &mut Problems) -> Vec<Method> {
         let parse = |method: &String| {
             let parsed = Method::from_bytes(method.to_ascii_uppercase().as_bytes());
@@ -337,59 +356,4 @@ impl RouteConfig {
         };
         self.methods.iter().filter_map(parse).collect()
     }
-
-    fn parse_set_headers(
-        &self,
-        at: &str,
-        problems: &mut Problems,
-    ) -> Vec<(HeaderName, HeaderValue)> {
-        let at = format!("{at}.set_headers");
-        let mut headers = Vec::with_capacity(self.set_headers.len());
-        for (name, value) in &self.set_headers {
-            let Some(name) = parse_header_name(&at, name, problems) else {
-                continue;
-            };
-            match HeaderValue::from_str(value) {
-                Ok(value) => headers.push((name, value)),
-                Err(_) => problems.add(format_args!("{at}.{name}"), "not a header's value"),
-            }
-        }
-        headers
-    }
-
-    fn parse_remove_headers(&self, at: &str, problems: &mut Problems) -> Vec<HeaderName> {
-        let at = format!("{at}.remove_headers");
-        let names = &self.remove_headers;
-        names
-            .iter()
-            .filter_map(|name| parse_header_name(&at, name, problems))
-            .collect()
-    }
 }
-
-fn parse_header_name(at: &str, name: &str, problems: &mut Problems) -> Option<HeaderName> {
-    let parsed = name.parse::<HeaderName>();
-    let parsed = problems.take(
-        at,
-        parsed.map_err(|_| format!("`{name}` is not a header's name")),
-    )?;
-    if RESERVED.contains(&parsed.as_str()) {
-        problems.add(
-            at,
-            format_args!("`{name}` is the gate's own affair; see `credential`"),
-        );
-        return None;
-    }
-    Some(parsed)
-}
-
-/// Headers that the gate writes or frames itself.
-const RESERVED: [&str; 7] = [
-    "authorization",
-    "connection",
-    "content-length",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];

@@ -23,6 +23,8 @@ use super::shed::{Admission, Cut, Held};
 use super::tls::Tls;
 use crate::config::files::Files;
 use crate::config::problem::Problems;
+use crate::dialect::LoginConfig;
+use crate::forward_auth::{ForwardAuthConfig, Proxies};
 use crate::gate::Gate;
 
 /// A bound address.
@@ -37,6 +39,7 @@ pub struct Listener {
     /// The address as it is written in the config.
     written: String,
     proxies: TrustedProxies,
+    forward_auth: Option<ForwardAuthConfig>,
     /// Keeps the port; it never listens.
     _first: Socket,
 }
@@ -49,6 +52,7 @@ pub struct Unbound {
     name: String,
     tls: Option<Tls>,
     proxies: TrustedProxies,
+    forward_auth: Option<ForwardAuthConfig>,
 }
 
 impl ListenerConfig {
@@ -76,6 +80,23 @@ impl ListenerConfig {
         }
     }
 
+    /// Notes logins that would never be reached, since only questions are answered there.
+    pub(crate) fn check_logins(all: &[Self], logins: &[LoginConfig], problems: &mut Problems) {
+        let asks = |listener: &&Self| listener.forward_auth.is_some();
+        let asking = all.iter().filter(asks);
+        for (index, login) in logins.iter().enumerate() {
+            let mut asking = asking.clone().map(Self::name);
+            let is_there = match &login.listener {
+                Some(name) => !asking.any(|asking| asking == name),
+                None => all.is_empty() || asking.count() < all.len(),
+            };
+            if !is_there {
+                let at = format_args!("login[{index}]");
+                problems.add(at, "would be reached by nobody: a listener for `forward_auth` answers nothing else");
+            }
+        }
+    }
+
     /// Reads what it needs; notes every problem.
     #[must_use]
     pub fn build(&self, at: &str, files: &Files, problems: &mut Problems) -> Option<Unbound> {
@@ -95,6 +116,14 @@ impl ListenerConfig {
             at,
             problems,
         );
+        if let Some(forward_auth) = &self.forward_auth {
+            let proxies = match (self.danger_trust_everyone, self.trusted_proxies.is_empty()) {
+                (true, _) => Proxies::Everyone,
+                (false, true) => Proxies::None,
+                (false, false) => Proxies::Named,
+            };
+            forward_auth.check(at, proxies, problems);
+        }
         let address = address?;
         if tls.is_none() && !address.ip().is_loopback() && !self.danger_plaintext {
             problems.add(at, "would speak plain HTTP to other machines: give it `tls`, a loopback address, or `danger_plaintext: true`");
@@ -109,6 +138,7 @@ impl ListenerConfig {
             name: self.name().to_owned(),
             tls,
             proxies,
+            forward_auth: self.forward_auth.clone(),
         })
     }
 }
@@ -125,6 +155,7 @@ impl Unbound {
             name,
             tls,
             proxies,
+            forward_auth,
         } = self;
         let bound = bind(address).and_then(|first| {
             let address = first.local_addr()?.as_socket();
@@ -140,6 +171,7 @@ impl Unbound {
             tls: tls.map(ArcSwap::from_pointee),
             written,
             proxies,
+            forward_auth,
             _first: first,
         })
     }
@@ -221,6 +253,7 @@ pub(super) async fn accept(
     let entrance = Rc::new(Entrance {
         listener: listener.name.clone(),
         proxies: listener.proxies.clone(),
+        forward_auth: listener.forward_auth.clone(),
     });
     let serve = |(stream, peer): (TcpStream, SocketAddr)| {
         let address = peer.ip().to_canonical();

@@ -26,6 +26,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::problem::Problems;
 use crate::config::value::{Size, Span};
+use crate::forward_auth::ForwardAuthConfig;
 use crate::gate::Gate;
 use crate::pace::Rate;
 use crate::snapshot::Shared;
@@ -64,6 +65,10 @@ pub struct ListenerConfig {
     /// pass for any client.
     #[serde(default)]
     pub danger_trust_everyone: bool,
+    /// Nothing is served here: one of `trusted_proxies` asks at `/verify` whether a request that
+    /// came to it may pass, and with which credentials. Default: requests are served.
+    #[serde(default)]
+    pub forward_auth: Option<ForwardAuthConfig>,
 }
 
 impl ListenerConfig {

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::config::problem::Problems;
+use crate::forward_auth::ForwardAuthConfig;
 
 /// Who asks, over what, and where it came in.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Entrance {
     pub listener: String,
     /// Whose word counts about who asks.
     pub proxies: TrustedProxies,
+    /// Where nothing is answered but another proxy's questions.
+    pub forward_auth: Option<ForwardAuthConfig>,
 }
 
 impl Peer {

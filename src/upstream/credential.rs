@@ -92,6 +92,14 @@ impl UpstreamCredential {
         matches!(self, Self::Login | Self::PerUser(_))
     }
 
+    /// The header that it is, where that is the same for everyone.
+    pub(crate) const fn fixed_name(&self) -> Option<&HeaderName> {
+        match self {
+            Self::Fixed(name, _) => Some(name),
+            Self::Login | Self::None | Self::PerUser(_) => None,
+        }
+    }
+
     /// The header that the upstream gets for this principal.
     ///
     /// # Errors

@@ -13,12 +13,12 @@ cli       | admin authority clock config credential demo dialect identity memory
 cli/summary | dialect::LoginConfig route server::ListenerConfig
 demo      | cli clock config identity telemetry
 admin     | clock config server snapshot store telemetry token
-server    | clock config gate inspected linger local pace patient refusal snapshot stream strict telemetry token
+server    | clock config dialect::LoginConfig forward_auth gate inspected linger local pace patient refusal snapshot stream strict telemetry token
 
 gate      | admit answer authority body clock cors dialect endpoint identity refusal route rules server::LimitsConfig server::guard server::peer snapshot telemetry token upstream walk
 admit     | clock credential endpoint gate refusal route rules same_site server::peer telemetry::trace::Stage token walk
-walk      | answer body cors dialect refusal rules server::guard snapshot telemetry token upstream
-rules     | refusal route snapshot telemetry upstream
+walk      | answer body cors dialect forward_auth::Question refusal route::Route rules server::guard snapshot telemetry token upstream
+rules     | cors::Cors refusal route snapshot telemetry upstream
 endpoint  | clock config cookie dialect identity page refusal same_site snapshot store telemetry token upstream
 snapshot  | clock config dialect identity memory refusal route server::LimitsConfig server::ListenerConfig store telemetry::trace token upstream
 
@@ -26,17 +26,18 @@ answer    | credential dialect page refusal route upstream::translate::X_REQUEST
 authority | refusal
 body      | clock refusal server::guard telemetry upstream
 cookie    |
-cors      |
+cors      | config
+forward_auth | config::problem cookie credential refusal route upstream::translate
 page      |
 same_site |
 https     |
 
-route        | config dialect page refusal token upstream
+route        | config cors dialect page refusal token upstream
 route/path   | refusal
 route/policy | config::problem refusal token
 route/table  | refusal
 credential   | cookie refusal route::TokenPlaces
-dialect      | clock::UnixTime config::problem config::secret config::value identity::Attempt identity::SecretKind page refusal store::application token::Lifetimes token::TokenType token::issue::TokenPair token::verify::VerifiedToken
+dialect      | clock::UnixTime config::problem config::secret config::value cors identity::Attempt identity::SecretKind page refusal store::application token::Lifetimes token::TokenType token::issue::TokenPair token::verify::VerifiedToken
 identity     | clock config refusal token upstream
 upstream     | clock config cookie credential inspected local pace patient refusal route stream strict telemetry token
 token        | clock config https refusal

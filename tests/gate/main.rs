@@ -31,6 +31,7 @@ mod explain;
 mod farewell;
 mod faults;
 mod flood;
+mod forward_auth;
 mod framing;
 mod headers;
 mod house;

@@ -34,7 +34,15 @@ fuzz_target!(|bytes: &[u8]| {
     let lines = Vec::from_iter(lines);
     let head = shared::head(&Method::GET, Uri::from_static("/"), &lines);
     let listener = "public".to_owned();
-    let connected = Peer::connected(address, "http", Rc::new(Entrance { listener, proxies }));
+    let connected = Peer::connected(
+        address,
+        "http",
+        Rc::new(Entrance {
+            listener,
+            proxies,
+            forward_auth: None,
+        }),
+    );
     let peer = connected.behind_proxies(&head.headers);
 
     let values = head.headers.get_all("x-forwarded-for").iter();
