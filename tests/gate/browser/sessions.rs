@@ -234,6 +234,11 @@ fn a_session_ends_with_its_subject_its_login_or_its_account() {
     revoke(&gate, &json!({"family": family}).to_string());
     assert_eq!(status(&gate, &two), 401);
 
+    let unused = session(&logged_in(&gate));
+    let id = claims_of(&unused)["jti"].clone();
+    revoke(&gate, &json!({"token_id": id}).to_string());
+    assert_eq!(status(&gate, &unused), 401, "it was never cached");
+
     let three = session(&logged_in(&gate));
     assert_eq!(status(&gate, &three), 200);
     let changed = users(&[("root", "changed", "[ admin ]"), ("eve", "memphis", "[]")]);
