@@ -2,7 +2,6 @@
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -10,12 +9,11 @@ use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use clap::ValueEnum;
 use http::Request;
-use http::header::HOST;
 use http_body_util::Full;
 use rcgen::{KeyPair, RsaKeySize};
 use zeroize::Zeroizing;
 
-use super::tools::ask_admin;
+use super::client::{AdminPlace, Operator};
 use super::{remark, say};
 use crate::token::listing::{IssuerListing, KeyListing, KeyState};
 
@@ -45,11 +43,9 @@ pub(super) enum RsaBits {
 }
 
 /// Prints which keys a running gate judges tokens with.
-pub(super) fn list(admin: SocketAddr) -> anyhow::Result<()> {
-    let request = Request::get("/keys")
-        .header(HOST, admin.to_string())
-        .body(Full::new(Bytes::new()))?;
-    let text = ask_admin(admin, request)?;
+pub(super) fn list(place: &AdminPlace, operator: Operator) -> anyhow::Result<()> {
+    let request = Request::get("/keys").body(Full::new(Bytes::new()))?;
+    let text = place.ask(operator.sign(request)?)?;
     let listing: KeyListing = serde_json::from_str(&text).context("not the answer of a gate")?;
     for key in listing.own {
         let what = if key.signs {

@@ -1,5 +1,6 @@
 //! What was asked for on the command line, and with which exit code does it end?
 
+mod client;
 pub(crate) mod dumps;
 mod explain;
 mod keep;
@@ -15,7 +16,6 @@ pub mod tools;
 
 use std::fmt::Display;
 use std::io::{Write as _, stderr, stdout};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -26,6 +26,7 @@ use clap::{Parser, Subcommand};
 use crate::admin::RevokeRequest;
 use crate::config::load::ConfigError;
 use crate::identity::hashing::{HashAlgorithm, PasswordForm};
+use client::{AdminPlace, Operator};
 use keys::{GeneratedAlgorithm, RsaBits};
 use reference::Topic;
 
@@ -78,9 +79,8 @@ enum Command {
     },
     /// Ask a running gate whether it is ready, as a container's probe: exit code 0 if it is, else 1
     Healthcheck {
-        /// The gate's admin listener
-        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
-        admin: SocketAddr,
+        #[command(flatten)]
+        place: AdminPlace,
         /// Ask only whether it runs, which it does while it drains, too
         #[arg(long)]
         live: bool,
@@ -123,9 +123,10 @@ enum Command {
 enum KeysCommand {
     /// Say which keys a running gate judges tokens with, how old they are, and what went wrong
     List {
-        /// The gate's admin listener
-        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
-        admin: SocketAddr,
+        #[command(flatten)]
+        place: AdminPlace,
+        #[command(flatten)]
+        operator: Operator,
     },
     /// Make a new key for `tokens.keys`; the config for it goes to standard error
     Generate {
@@ -174,9 +175,10 @@ enum TokenCommand {
     },
     /// Take tokens back at a running gate, from the very next request on
     Revoke {
-        /// The gate's admin listener
-        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
-        admin: SocketAddr,
+        #[command(flatten)]
+        place: AdminPlace,
+        #[command(flatten)]
+        operator: Operator,
         /// Every token of this subject
         #[arg(long, group = "what", allow_hyphen_values = true)]
         subject: Option<String>,
@@ -249,7 +251,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
             };
             explain::explain(&config.path, question)
         }
-        Command::Healthcheck { admin, live } => tools::healthcheck(admin, live),
+        Command::Healthcheck { place, live } => tools::healthcheck(&place, live),
         Command::HashPassword { algorithm, form } => tools::hash_password(algorithm, form),
         Command::Schema => tools::schema(),
         Command::Reference { topic } => reference::print(topic),
@@ -260,7 +262,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
             command: StateCommand::Import { config },
         } => state::import(&config.path),
         Command::Keys { command } => match command {
-            KeysCommand::List { admin } => keys::list(admin),
+            KeysCommand::List { place, operator } => keys::list(&place, operator),
             KeysCommand::Generate {
                 algorithm,
                 bits,
@@ -279,7 +281,8 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Token {
             command:
                 TokenCommand::Revoke {
-                    admin,
+                    place,
+                    operator,
                     subject,
                     family,
                     everything,
@@ -293,7 +296,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
                 .or_else(|| application_token.map(RevokeRequest::ApplicationToken))
                 .or_else(|| token_id.map(RevokeRequest::TokenId))
                 .or_else(|| everything.then_some(RevokeRequest::Everything(true)));
-            tools::revoke(admin, asked)
+            tools::revoke(&place, operator, asked)
         }
         Command::Token {
             command: TokenCommand::Inspect { config },

@@ -167,11 +167,17 @@ impl Watch {
         match outcome {
             Ok(prepared) => {
                 let waiting = self.started.waiting(&prepared.config);
+                let is_same_admin = self.started.config.admin == prepared.config.admin;
                 self.interval = prepared.config.reload.interval;
                 // Nothing from here on can fail: all of it comes into force, or none did.
                 self.started.level.set(prepared.config.log.level);
                 self.admin.shared.swap(prepared.snapshot);
                 self.renew_certificates(prepared.listeners);
+                self.admin.shown.store(Arc::new(prepared.shown));
+                if is_same_admin {
+                    // Other operators, or another certificate.
+                    self.admin.door.store(Arc::new(prepared.admin.door));
+                }
                 self.admin.metrics.reloaded(true);
                 self.admin.metrics.waits_for_restart(!waiting.is_empty());
                 tracing::info!("the config was read again and is in force");

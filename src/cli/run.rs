@@ -9,6 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use arc_swap::ArcSwap;
+use serde_json::Value;
 use tokio::runtime::Builder;
 use tokio::signal::unix::Signal;
 use tokio::sync::oneshot;
@@ -19,13 +21,14 @@ use super::keep::{HandOver, Keepers};
 use super::reload::{Reloader, Started, tell_expiries};
 use super::say;
 use super::signals::{Signals, StopSignals};
-use crate::admin::Admin;
+use crate::admin::{Admin, AdminSpec};
 use crate::clock;
 use crate::config::Config;
 use crate::config::files::Files;
 use crate::config::guard::Guard;
 use crate::config::load::{self, ConfigError};
 use crate::config::problem::Problems;
+use crate::config::shown::shown;
 use crate::identity::hashing::HashingPool;
 use crate::identity::throttle::Throttle;
 use crate::memory::LOOK_INTERVAL;
@@ -49,7 +52,9 @@ pub struct Prepared {
     pub snapshot: Snapshot,
     pub(super) listeners: Vec<Unbound>,
     /// Where operators will connect.
-    pub admin: SocketAddr,
+    pub admin: AdminSpec,
+    /// The config, as operators may see it.
+    pub shown: Value,
     /// Where state will be kept.
     pub store: StoreSpec,
 }
@@ -81,7 +86,7 @@ pub fn prepare(config: Config, files: &Files, file: &Path) -> Result<Prepared, C
     }
     config.reload.check(&mut problems);
     config.dns.check(&mut problems);
-    let admin = config.admin.build(&mut problems);
+    let admin = config.admin.build(files, &mut problems);
     let store = config
         .store
         .build(files, config.limits.state_size.0, &mut problems);
@@ -91,6 +96,7 @@ pub fn prepare(config: Config, files: &Files, file: &Path) -> Result<Prepared, C
             snapshot,
             listeners,
             admin,
+            shown: Value::Null,
             store,
         }),
         _ => Err(ConfigError::Invalid {
@@ -109,7 +115,10 @@ pub fn prepare_file(file: &Path) -> Result<Prepared, ConfigError> {
 }
 
 pub(super) fn prepare_with(file: &Path, files: &Files) -> Result<Prepared, ConfigError> {
-    prepare(load::load(file, files)?, files, file).map_err(|error| load::located(error, files))
+    let prepared = prepare(load::load(file, files)?, files, file);
+    let mut prepared = prepared.map_err(|error| load::located(error, files))?;
+    prepared.shown = shown(load::load(file, files)?);
+    Ok(prepared)
 }
 
 fn no_random(_: aws_lc_rs::error::Unspecified) -> anyhow::Error {
@@ -165,10 +174,11 @@ pub async fn serve(prepared: Prepared) -> anyhow::Result<Serving> {
         snapshot,
         listeners,
         admin,
+        shown,
         store,
     } = prepared;
-    let admin_socket = std::net::TcpListener::bind(admin)
-        .with_context(|| format!("cannot listen on {admin} (admin.address)"))?;
+    let admin_socket = std::net::TcpListener::bind(admin.address)
+        .with_context(|| format!("cannot listen on {} (admin.address)", admin.address))?;
     admin_socket.set_nonblocking(true)?;
     let listeners = listeners
         .into_iter()
@@ -196,9 +206,10 @@ pub async fn serve(prepared: Prepared) -> anyhow::Result<Serving> {
     registries.add(&metrics);
     let count = config.worker_count();
     let workers = Workers::start(count, &listeners, &shared, &registries, &drain)?;
-    let is_loopback = admin.ip().is_loopback();
     let admin = Arc::new(Admin {
-        is_loopback,
+        door: ArcSwap::from_pointee(admin.door),
+        shown: ArcSwap::from_pointee(shown),
+        listeners: listeners.clone(),
         ready_needs_store: config.admin.ready_needs_store,
         registries,
         metrics,
@@ -257,7 +268,8 @@ impl Serving {
                 listener.address
             ));
         }
-        say(format_args!("admin http://{}", self.admin_address));
+        let scheme = self.admin.scheme();
+        say(format_args!("admin {scheme}://{}", self.admin_address));
     }
 
     /// Serves the admin listener, says when the gate is ready and keeps house until SIGTERM or

@@ -17,7 +17,7 @@ pub(super) fn summary(prepared: &Prepared, tree: &Value) -> Vec<String> {
     for listener in &config.listeners {
         add("listener", tell_listener(listener));
     }
-    add("admin", format!("http://{}", prepared.admin));
+    add("admin", tell_admin(prepared));
     for login in &config.login {
         add("login", tell_login(login));
     }
@@ -45,6 +45,20 @@ pub(super) fn summary(prepared: &Prepared, tree: &Value) -> Vec<String> {
         add("DANGER", key);
     }
     lines
+}
+
+fn tell_admin(prepared: &Prepared) -> String {
+    let config = &prepared.config.admin;
+    let scheme = if config.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let who = match config.users_file {
+        Some(_) => " for its users",
+        None => "",
+    };
+    format!("{scheme}://{}{who}", prepared.admin.address)
 }
 
 fn tell_listener(listener: &ListenerConfig) -> String {

@@ -1,22 +1,18 @@
 //! The commands that do not serve.
 
 use std::io::{BufRead as _, stdin};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use http::Request;
-use http::header::{CONTENT_TYPE, HOST};
-use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use http::header::CONTENT_TYPE;
+use http_body_util::Full;
 use tokio::runtime::Builder;
-use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use super::client::{AdminPlace, Operator};
 use super::run::{prepare_file, prepare_with};
 use super::say;
 use super::summary::summary;
@@ -120,28 +116,26 @@ pub(super) fn inspect(file: &Path) -> anyhow::Result<()> {
 }
 
 /// Takes tokens back at a running gate.
-pub(super) fn revoke(admin: SocketAddr, asked: Option<RevokeRequest>) -> anyhow::Result<()> {
+pub(super) fn revoke(
+    place: &AdminPlace,
+    operator: Operator,
+    asked: Option<RevokeRequest>,
+) -> anyhow::Result<()> {
     let asked = asked.context(
         "name what to revoke: --subject, --family, --application-token, --token-id or --everything",
     )?;
     let request = Request::post("/revoke")
-        .header(HOST, admin.to_string())
         .header(CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(serde_json::to_vec(&asked)?)))?;
-    say(ask_admin(admin, request)?.trim());
+    say(place.ask(operator.sign(request)?)?.trim());
     Ok(())
 }
 
 /// Asks a running gate whether it is ready, or only whether it runs.
-pub(super) fn healthcheck(admin: SocketAddr, live: bool) -> anyhow::Result<()> {
+pub(super) fn healthcheck(place: &AdminPlace, live: bool) -> anyhow::Result<()> {
     let path = if live { "/livez" } else { "/readyz" };
-    let request = Request::get(path)
-        .header(HOST, admin.to_string())
-        .body(Full::default())?;
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let answer = runtime.block_on(async { timeout(PATIENCE, exchange(admin, request)).await });
-    let answer = answer.with_context(|| format!("no answer from {admin} in {PATIENCE:?}"))?;
-    say(answer?.trim());
+    let request = Request::get(path).body(Full::default())?;
+    say(place.ask_within(request, PATIENCE)?.trim());
     Ok(())
 }
 
@@ -155,30 +149,6 @@ pub(super) fn load_keys(tokens: &Tokens, token: &str) -> anyhow::Result<()> {
         runtime.block_on(source.fetch())?;
     }
     Ok(())
-}
-
-/// What a running gate's admin listener answers, if it is a success.
-pub(super) fn ask_admin(
-    admin: SocketAddr,
-    request: Request<Full<Bytes>>,
-) -> anyhow::Result<String> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(exchange(admin, request))
-}
-
-async fn exchange(admin: SocketAddr, request: Request<Full<Bytes>>) -> anyhow::Result<String> {
-    let tcp = TcpStream::connect(admin).await;
-    let tcp = tcp.with_context(|| format!("cannot reach the admin listener at {admin}"))?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(tcp)).await?;
-    tokio::spawn(connection);
-    let response = sender.send_request(request).await?;
-    let status = response.status();
-    let body = response.into_body().collect().await?.to_bytes();
-    let text = String::from_utf8_lossy(&body);
-    if !status.is_success() {
-        bail!("the gate answered {status}: {}", text.trim());
-    }
-    Ok(text.into_owned())
 }
 
 /// A line of standard input.

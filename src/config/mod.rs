@@ -6,6 +6,7 @@ pub mod load;
 pub mod place;
 pub mod problem;
 pub mod secret;
+pub mod shown;
 pub mod value;
 
 use std::collections::BTreeMap;

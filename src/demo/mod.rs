@@ -17,6 +17,7 @@ use crate::cli::signals::Signals;
 use crate::cli::{dumps, say};
 use crate::config::files::Files;
 use crate::config::load::parse;
+use crate::config::shown::shown;
 use crate::config::{Config, value::Expanded};
 use crate::identity::hashing::{HashAlgorithm, hash};
 use crate::identity::users_file::sha1_hex;
@@ -32,12 +33,14 @@ pub fn run(listen: &str, admin: &str) -> anyhow::Result<()> {
     let legacy = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
     let password = random_text()?;
     let files = files(&password)?;
-    let mut config: Config = parse(&yaml(legacy.local_addr()?), Path::new(NAME))?;
+    let yaml = yaml(legacy.local_addr()?);
+    let mut config: Config = parse(&yaml, Path::new(NAME))?;
     for listener in &mut config.listeners {
         listener.address = Expanded(listen.to_owned());
     }
     config.admin.address = Expanded(admin.to_owned());
-    let prepared = prepare(config, &files, Path::new(NAME))?;
+    let mut prepared = prepare(config, &files, Path::new(NAME))?;
+    prepared.shown = shown(parse(&yaml, Path::new(NAME))?);
     dumps::settle(prepared.config.danger_core_dumps)?;
     let _logging = start_logging(&crate::telemetry::LogConfig::default());
     runtime.block_on(async {

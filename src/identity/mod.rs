@@ -2,6 +2,7 @@
 
 pub mod hashing;
 mod oidc;
+pub mod operators;
 pub mod throttle;
 pub mod upstream_probe;
 pub mod users_file;

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use siphasher::sip::SipHasher13;
 
-use super::hashing::{HashAlgorithm, StoredHash, hash};
+use super::hashing::{HashAlgorithm, HashingPool, StoredHash, hash};
 use super::{Attempt, IdentityProvider, Means, Principal, Renewal, SecretKind};
 use crate::config::files::Files;
 use crate::config::load::parse;
@@ -181,15 +181,13 @@ impl UsersFile {
         let index = usize::try_from(hasher.finish() % count).ok()?;
         self.decoys.get(index).cloned()
     }
-}
 
-impl IdentityProvider for UsersFile {
-    const KIND: &'static str = "users_file";
-
-    async fn authenticate(
+    /// Who proves with this attempt to be one of the users; nobody if it does not, which takes as
+    /// long for a name that nobody has.
+    pub(super) async fn judge(
         &self,
         attempt: &Attempt,
-        means: &Means<'_>,
+        hashing: &HashingPool,
     ) -> Result<Option<Principal>, Refusal> {
         let user = self.find(&attempt.identifier);
         let (stored, secret) = match attempt.kind {
@@ -214,14 +212,35 @@ impl IdentityProvider for UsersFile {
         let hash = stored
             .or_else(|| self.decoy(&attempt.identifier))
             .ok_or_else(|| Refusal::with_cause(Reason::Internal, "no hash to compare with"))?;
-        let verdict = means.hashing.verify(hash, secret).await?;
-        match user {
-            None => Ok(None),
-            Some(user) if is_real && verdict && user.may_use(attempt.resource.as_deref()) => {
-                let resource = attempt.resource.clone();
-                Ok(Some(user.principal(Some(attempt.secret.clone()), resource)))
-            }
-            Some(_) => Err(Reason::BadCredentials.into()),
+        let verdict = hashing.verify(hash, secret).await?;
+        let proved =
+            user.filter(|user| is_real && verdict && user.may_use(attempt.resource.as_deref()));
+        Ok(proved.map(|user| {
+            let resource = attempt.resource.clone();
+            user.principal(Some(attempt.secret.clone()), resource)
+        }))
+    }
+
+    /// Whether anybody could log in with a password.
+    pub(super) fn know_passwords(&self) -> bool {
+        self.users.iter().any(|user| user.password.is_some())
+    }
+}
+
+impl IdentityProvider for UsersFile {
+    const KIND: &'static str = "users_file";
+
+    async fn authenticate(
+        &self,
+        attempt: &Attempt,
+        means: &Means<'_>,
+    ) -> Result<Option<Principal>, Refusal> {
+        if let SecretKind::ApplicationToken | SecretKind::ExternalToken = attempt.kind {
+            return Ok(None);
+        }
+        match self.judge(attempt, means.hashing).await? {
+            None if self.find(&attempt.identifier).is_some() => Err(Reason::BadCredentials.into()),
+            judged => Ok(judged),
         }
     }
 

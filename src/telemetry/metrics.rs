@@ -150,6 +150,14 @@ const BUCKETS: [f64; 16] = [
     1.0, 2.5, 10.0,
 ];
 
+/// Which version runs.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// From which commit it was built, where that was told.
+pub const REVISION: &str = match option_env!("TOLLGATE_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
+
 impl Metrics {
     /// A login succeeded or was refused.
     pub fn login(&self, dialect: &str, refused: Option<Reason>) {
@@ -315,9 +323,8 @@ impl Metrics {
         self.waits_for_restart(false);
         // There from the first scrape on, so that an alert can tell zero from nothing.
         self.refresh_reuse.with_label_values::<&str>(&[]).inc_by(0);
-        let revision = option_env!("TOLLGATE_REVISION").unwrap_or("unknown");
         self.build_info
-            .with_label_values(&[env!("CARGO_PKG_VERSION"), revision])
+            .with_label_values(&[VERSION, REVISION])
             .set(1);
     }
 }

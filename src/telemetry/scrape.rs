@@ -26,6 +26,12 @@ impl Registries {
     /// # Errors
     /// If the text cannot be made.
     pub fn scrape(&self) -> Result<String, prometheus::Error> {
+        TextEncoder::new().encode_to_string(&self.sums())
+    }
+
+    /// The sums themselves.
+    #[must_use]
+    pub fn sums(&self) -> Vec<MetricFamily> {
         let registries = self.0.lock().map(|all| all.clone()).unwrap_or_default();
         let mut sums = BTreeMap::<String, Sum>::new();
         for family in registries.iter().flat_map(Registry::gather) {
@@ -33,8 +39,7 @@ impl Registries {
                 .or_insert_with(|| Sum::new(&family))
                 .add(&family);
         }
-        let families: Vec<_> = sums.into_values().map(Sum::into_family).collect();
-        TextEncoder::new().encode_to_string(&families)
+        sums.into_values().map(Sum::into_family).collect()
     }
 }
 

@@ -240,6 +240,19 @@ impl Cluster {
         Some(time)
     }
 
+    /// Every member, and in which state it is.
+    pub(crate) fn standing(&self, now: Instant) -> impl Iterator<Item = (String, &'static str)> {
+        let members = Vec::clone(&self.members.load());
+        members.into_iter().map(move |member| {
+            let state = match (member.is_up(), self.is_ejected(&member, now)) {
+                (false, _) => "down",
+                (true, true) => "ejected",
+                (true, false) => "up",
+            };
+            (member.to_string(), state)
+        })
+    }
+
     pub(crate) fn census(&self, now: Instant) -> Census {
         let mut census = Census::default();
         for member in self.members.load().iter() {

@@ -12,7 +12,7 @@ lib       |
 cli       | admin authority clock config credential demo dialect identity memory refusal route server snapshot store telemetry token upstream
 cli/summary | dialect::LoginConfig route server::ListenerConfig
 demo      | cli clock config identity telemetry
-admin     | clock config server snapshot store telemetry token
+admin     | authority clock config credential dialect identity::operators refusal route server snapshot store telemetry token
 server    | clock config dialect::LoginConfig forward_auth gate inspected linger local pace patient refusal snapshot stream strict telemetry token
 
 gate      | admit answer authority body clock cors dialect endpoint identity refusal route rules server::LimitsConfig server::guard server::peer snapshot telemetry token upstream walk
@@ -53,6 +53,7 @@ config/load     | config
 config/place    |
 config/problem  | config
 config/secret   |
+config/shown    | config
 config/value    |
 clock           |
 refusal         |

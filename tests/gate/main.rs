@@ -11,6 +11,7 @@
 
 mod acceptance;
 mod access_log;
+mod admin;
 mod application_tokens;
 mod basic;
 mod browser;

@@ -119,7 +119,7 @@ fn a_web_page_cannot_revoke() {
     let pair = gate.login("root", "memphis");
     let body = r#"{"subject":"root"}"#;
     for (host, kind, expected) in [
-        ("127.0.0.1:9901", "text/plain", 403),
+        ("127.0.0.1:9901", "text/plain", 415),
         ("rebound.example", "application/json", 403),
         ("127.0.0.1.example:80", "application/json", 403),
     ] {

@@ -15,6 +15,8 @@ const require = createRequire(join(resolve(process.env.TOLLGATE_NODE), 'package.
 const { chromium } = require('playwright-core');
 
 const KEPT = fileURLToPath(new URL('../../docs/pages/', import.meta.url));
+/// Whether screenshots are taken to be committed.
+export const isKept = process.env.TOLLGATE_SCREENSHOTS === 'write';
 const PHONE = { width: 390, height: 844 };
 const DESK = { width: 1200, height: 900 };
 /// What one step may take, in milliseconds, on a machine with much else to do.
@@ -102,8 +104,7 @@ async function shot(page, name, { whole = false } = {}) {
   const bytes = await page.screenshot({ fullPage: whole, animations: 'disabled', caret: 'hide' });
   assert.ok(bytes.length > 8_000, `the screenshot ${name} is empty: ${bytes.length} bytes`);
   assert.ok(bytes.length < 150_000, `the screenshot ${name} is large: ${bytes.length} bytes`);
-  const writes = process.env.TOLLGATE_SCREENSHOTS === 'write';
-  const folder = writes ? KEPT : process.env.TOLLGATE_SHOTS;
+  const folder = isKept ? KEPT : process.env.TOLLGATE_SHOTS;
   await mkdir(folder, { recursive: true });
   await writeFile(join(folder, `${name}.png`), bytes);
   await access(join(KEPT, `${name}.png`));
@@ -134,4 +135,55 @@ export async function tabTo(page, selector, { most = 100 } = {}) {
     return;
   }
   assert.fail(`Tab does not lead to ${selector}`);
+}
+
+/// What keeps people from using the page who cannot see it well, or at all: controls without a name,
+/// missing landmarks, text that stands out too little (WCAG 2.2, 1.4.3: 4.5 to 1).
+export async function accessible(page) {
+  const found = await page.evaluate(() => {
+    const all = (selector) => [...document.querySelectorAll(selector)];
+    const faults = [];
+    const expect = (is, fault) => { if (!is) faults.push(fault); };
+    expect(document.documentElement.lang, 'no language');
+    expect(document.title, 'no title');
+    expect(all('h1').length === 1, 'not one h1');
+    expect(all('main').length === 1, 'not one main');
+    const ids = all('[id]').map((element) => element.id);
+    expect(new Set(ids).size === ids.length, 'an id stands twice');
+    const name = (element) => element.getAttribute('aria-label') || element.textContent.trim();
+    for (const control of all('input:not([type=hidden]), select, textarea')) {
+      expect(control.labels.length || control.getAttribute('aria-label'), `no label: ${control.outerHTML}`);
+    }
+    for (const control of all('button, a[href], summary, svg[role=img], [role=region]')) {
+      expect(name(control), `no name: ${control.outerHTML}`);
+    }
+    for (const head of all('th')) expect(head.scope, `no scope: ${head.textContent}`);
+    for (const image of all('img')) expect(image.hasAttribute('alt'), `no alt: ${image.outerHTML}`);
+
+    const parts = (color) => color.match(/[\d.]+/g).map(Number);
+    const light = ([red, green, blue]) => {
+      const linear = [red, green, blue].map((part) => part / 255)
+        .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+      return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+    };
+    const ground = (element) => {
+      for (let at = element; at; at = at.parentElement) {
+        const color = parts(getComputedStyle(at).backgroundColor);
+        if (color[3] !== 0) return color;
+      }
+      return [255, 255, 255];
+    };
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+      const element = texts.currentNode.parentElement;
+      const isSeen = texts.currentNode.textContent.trim() && element.checkVisibility()
+        && element instanceof HTMLElement;
+      if (!isSeen) continue;
+      const [one, other] = [light(parts(getComputedStyle(element).color)), light(ground(element))];
+      const contrast = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+      expect(contrast >= 4.5, `contrast ${contrast.toFixed(1)}: ${texts.currentNode.textContent.trim()}`);
+    }
+    return faults;
+  });
+  assert.deepEqual(found, []);
 }

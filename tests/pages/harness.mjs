@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 
-import { fits, launch, tabTo, told } from './browser.mjs';
+import { accessible, fits, launch, tabTo, told } from './browser.mjs';
 
 const PAGES = {
   '/good': '<label>Name <input id=name></label><script src="/good.js"></script>',
@@ -11,10 +11,13 @@ const PAGES = {
   '/thrown': '<script>throw new Error("a broken string")</script>',
   '/foreign': '<img src="http://elsewhere.example/x.png">',
   '/wide': '<div style="width: 2000px">wide</div>',
+  '/nameless': '<main><h1>A page</h1><input></main>',
+  '/pale': '<main><h1>A page</h1><p style="color: #999">pale</p></main>',
+  '/clear': '<main><h1>A page</h1><label>Name <input></label></main>',
   '/faint': '<input id=name style="outline: none">',
 };
 
-const HEAD = '<!doctype html><title>A page</title><meta name=viewport content="width=device-width">'
+const HEAD = '<!doctype html><html lang=en><title>A page</title><meta name=viewport content="width=device-width">'
   + '<link rel=icon href="data:,">';
 
 const server = createServer((request, response) => {
@@ -53,6 +56,9 @@ const cases = [
     /asked another origin: http:\/\/elsewhere.example/],
   ['too wide for a phone', () => see('/wide', { phone: true }, fits), /wide, the screen/],
   ['a focus that nobody sees', () => see('/faint', {}, focus), /nobody sees it/],
+  ['a page for all', () => see('/clear', {}, accessible), null],
+  ['a control without a name', () => see('/nameless', {}, accessible), /no label: <input>/],
+  ['text that is pale', () => see('/pale', {}, accessible), /contrast 2.8: pale/],
   ['what is not there', () => see('/good', {}, (page) => tabTo(page, '#other', { most: 5 })),
     /does not lead to #other/],
 ];

@@ -3,12 +3,15 @@
 //! `TOLLGATE_SCREENSHOTS=write cargo test --test pages` takes the screenshots in docs/pages/ anew.
 
 #![expect(
+    clippy::disallowed_methods,
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "a test stops here"
+    reason = "a test stops here; it has its own clock and files"
 )]
 
+mod admin;
 mod browser;
 #[expect(dead_code, reason = "the other services' tests need more of it")]
 #[path = "../support/provider.rs"]
@@ -16,6 +19,13 @@ mod provider;
 #[expect(dead_code, reason = "the other services' tests need more of it")]
 #[path = "../support/services.rs"]
 mod services;
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "the gate's own tests need more of it"
+)]
+#[path = "../gate/support/mod.rs"]
+mod support;
 
 use std::process::Command;
 

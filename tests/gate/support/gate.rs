@@ -403,7 +403,10 @@ impl Gate {
     pub(crate) fn on_admin(&self, path: &str) -> Response {
         client::send(
             self.admin,
-            format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n"),
+            format!(
+                "GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n",
+                self.admin
+            ),
         )
     }
 

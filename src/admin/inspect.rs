@@ -1,0 +1,240 @@
+//! What would the gate do with this request and this token, and why? For people who wonder.
+//!
+//! The engine that serves is asked, with what this gate knows: its keys, its rules, what was taken
+//! back. The token is in this request's body alone: it is not kept, logged or counted.
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HOST};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, StatusCode, Uri, request};
+use serde::{Deserialize, Deserializer, Serialize};
+use zeroize::Zeroizing;
+
+use super::Admin;
+use super::reply::{Reply, json, text};
+use super::told::{TokenTold, Wants, told, wants};
+use crate::authority::{authority, host};
+use crate::clock;
+use crate::config::secret::Secret;
+use crate::credential::{self, Credential, Presented};
+use crate::dialect::Endpoint;
+use crate::refusal::{Reason, Refusal};
+use crate::route::path::CanonicalPath;
+use crate::route::policy::{self, Policy};
+use crate::route::{Route, TokenPlaces};
+use crate::snapshot::{Shared, Snapshot};
+use crate::token::verify::{VerifiedToken, verify_bearer};
+
+/// What is asked.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Question {
+    /// Nothing, or empty: a request without one.
+    #[serde(default, deserialize_with = "secret")]
+    token: Secret<String>,
+    #[serde(default = "get")]
+    method: String,
+    /// Default: `localhost`.
+    #[serde(default)]
+    host: String,
+    /// With a query, if there is one.
+    path: String,
+    /// The listener's name. Default: the first.
+    #[serde(default)]
+    listener: Option<String>,
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret<String>, D::Error> {
+    String::deserialize(deserializer).map(Secret::new)
+}
+
+fn get() -> String {
+    "GET".to_owned()
+}
+
+/// What would be done.
+#[derive(Default, Serialize)]
+struct Answer {
+    /// `passes`, `refused`, or `answered` by the gate itself.
+    verdict: &'static str,
+    /// The gate's own answer; nothing if the request passes.
+    status: Option<u16>,
+    /// Why it is refused, as in logs and metrics.
+    reason: Option<&'static str>,
+    /// The same in words.
+    text: Option<&'static str>,
+    /// Which endpoint of which dialect answers.
+    endpoint: Option<String>,
+    route: Option<RouteTold>,
+    /// Where the request presents its credential.
+    credential: Option<&'static str>,
+    token: Option<TokenTold>,
+}
+
+/// The route that the request takes.
+#[derive(Serialize)]
+struct RouteTold {
+    name: String,
+    upstream: String,
+    is_public: bool,
+    wants: Wants,
+}
+
+/// `POST /inspect`.
+pub(super) async fn inspect(admin: &Admin, body: &Bytes) -> Reply {
+    let Ok(question) = serde_json::from_slice::<Question>(body) else {
+        let why =
+            "expected a JSON object with path, and token, method, host, listener if need be\n";
+        return text(StatusCode::BAD_REQUEST, why);
+    };
+    let names = admin
+        .listeners
+        .iter()
+        .map(|listener| listener.name.as_str());
+    let mut names = names.filter(|name| {
+        let wanted = question
+            .listener
+            .as_deref()
+            .filter(|wanted| !wanted.is_empty());
+        wanted.is_none_or(|wanted| wanted == *name)
+    });
+    let Some(listener) = names.next() else {
+        return text(
+            StatusCode::BAD_REQUEST,
+            "there is no listener of this name\n",
+        );
+    };
+    let head = match head(&question) {
+        Ok(head) => head,
+        Err(why) => return text(StatusCode::BAD_REQUEST, why),
+    };
+    let shared = &admin.shared;
+    let snapshot = shared.current();
+    // As a request with this token would.
+    let bare = question.token.expose().trim();
+    if let Err(Reason::KeysUnavailable | Reason::UnknownKey) =
+        verify_bearer(bare, &snapshot.tokens, clock::unix_now())
+    {
+        snapshot.tokens.issuers.refreshed(bare).await;
+    }
+    let mut answer = Answer::default();
+    let outcome = walk(shared, &snapshot, listener, &head, &mut answer);
+    if !bare.is_empty() {
+        answer.token = Some(told(shared, &snapshot, bare));
+    }
+    match outcome {
+        Ok(verdict) => answer.verdict = verdict,
+        Err(Refusal { reason, .. }) => {
+            answer.verdict = "refused";
+            answer.status = Some(reason.status().as_u16());
+            answer.reason = Some(reason.label());
+            answer.text = Some(reason.text());
+        }
+    }
+    json(&answer)
+}
+
+/// The request as a client would send it.
+fn head(question: &Question) -> Result<request::Parts, &'static str> {
+    let method = question.method.trim().to_ascii_uppercase();
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| "this is no method\n")?;
+    let target = question.path.trim().parse::<PathAndQuery>();
+    let target = target.map_err(|_| "this is no path: it begins with a slash\n")?;
+    let place = match question.host.trim() {
+        "" => "localhost",
+        place => place,
+    };
+    let mut request = Request::builder()
+        .method(method)
+        .uri(Uri::from(target))
+        .header(HOST, place);
+    let token = question.token.expose().trim();
+    if !token.is_empty() {
+        let bearer = Zeroizing::new(format!("Bearer {token}"));
+        let bearer = HeaderValue::from_str(&bearer);
+        let mut bearer = bearer.map_err(|_| "this is no token: it cannot be sent\n")?;
+        bearer.set_sensitive(true);
+        request = request.header(AUTHORIZATION, bearer);
+    }
+    let request = request.body(()).map_err(|_| "this is no host\n")?;
+    Ok(request.into_parts().0)
+}
+
+/// The path of a request, as the gate walks it.
+fn walk(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    listener: &str,
+    head: &request::Parts,
+    answer: &mut Answer,
+) -> Result<&'static str, Refusal> {
+    let authority = authority(head)?;
+    let host = host(authority.as_str());
+    let path = CanonicalPath::parse(head.uri.path())?;
+    if let Some((mount, endpoint)) = snapshot.mounts.find(listener, &host, head)
+        && (endpoint != Endpoint::About || is_stranger(shared, snapshot, head))
+    {
+        let name = mount.dialect.name();
+        answer.endpoint = Some(format!("{endpoint:?} of the dialect {name}"));
+        return Ok("answered");
+    }
+    let route = snapshot.routes.find(&host, &path, &head.method)?;
+    answer.route = Some(route_told(snapshot, route));
+    let presented = credential::find(head, &route.token);
+    answer.credential = Some(presented.location.label());
+    let principal = match &route.policy {
+        Policy::Public => None,
+        Policy::Token(_) => Some(judge(shared, snapshot, presented)?),
+    };
+    let permit = policy::authorize(&route.policy, principal.map(Into::into), &path)?;
+    let sealer = snapshot.tokens.sealer.as_ref();
+    let principal = permit.principal().map(AsRef::as_ref);
+    route.credential.header(principal, sealer)?;
+    Ok("passes")
+}
+
+fn route_told(snapshot: &Snapshot, route: &Route) -> RouteTold {
+    let upstream = route
+        .upstream
+        .and_then(|place| snapshot.upstreams.get(place));
+    RouteTold {
+        name: route.name.to_string(),
+        upstream: upstream.map_or_else(String::new, |upstream| upstream.name.to_string()),
+        is_public: route.policy == Policy::Public,
+        wants: wants(&route.policy),
+    }
+}
+
+/// Judges the token, as `Gate::authenticate` does.
+fn judge(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    presented: Presented<'_>,
+) -> Result<VerifiedToken, Reason> {
+    let now = clock::unix_now();
+    match presented.credential? {
+        Credential::Token(token) => {
+            if shared.health.is_too_stale(now) {
+                return Err(Reason::StoreUnavailable);
+            }
+            let verified = verify_bearer(&token, &snapshot.tokens, now)?;
+            match shared.revocations.hit(&verified) {
+                true => Err(Reason::Revoked),
+                false => Ok(verified),
+            }
+        }
+        // They are in no header that is made here, and a ticket would be used up.
+        Credential::Basic(_) | Credential::Session(_) => Err(Reason::BadCredentials),
+        Credential::Ticket(_) => Err(Reason::BadTicket),
+    }
+}
+
+/// Whether the gate would tell who asks what it tells to strangers.
+fn is_stranger(shared: &Shared, snapshot: &Snapshot, head: &request::Parts) -> bool {
+    let presented = credential::find(head, &TokenPlaces::default());
+    match presented.credential {
+        Ok(Credential::Token(_)) => judge(shared, snapshot, presented).is_err(),
+        Ok(Credential::Basic(_) | Credential::Session(_) | Credential::Ticket(_)) => false,
+        Err(reason) => reason != Reason::SeveralCredentials,
+    }
+}
