@@ -4,6 +4,7 @@ mod config;
 mod front;
 mod proxies;
 mod questions;
+mod sessions;
 
 use crate::support::gate::{Builder, Gate};
 use crate::support::upstream::Upstream;

@@ -19,7 +19,7 @@ fn ask(gate: &Gate, method: &str, target: &str, lines: &str) -> Response {
 }
 
 /// A question in the form of all but Envoy.
-fn about(gate: &Gate, method: &str, target: &str, lines: &str) -> Response {
+pub(super) fn about(gate: &Gate, method: &str, target: &str, lines: &str) -> Response {
     let lines = format!(
         "x-forwarded-method: {method}\r\nx-forwarded-uri: {target}\r\n\
          x-forwarded-host: gate.example\r\n{lines}"
