@@ -203,9 +203,10 @@ impl Gate {
         if let Some(bytes) = route.min_upload_rate {
             upload.ask_rate(bytes);
         }
-        walk.login_page = answer::login_page(route, &head);
         let asker = peer.entrance.forward_auth.as_ref();
+        // What it refuses no log-in would mend.
         let grant = asker.map(|asker| asker.prepare(&head, route)).transpose()?;
+        walk.login_page = answer::login_page(route, &head);
         let asked = Asked {
             peer,
             route,

@@ -1,7 +1,8 @@
 //! A real proxy in front of an app, with the config of deploy/forward-auth.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -94,7 +95,7 @@ pub(super) struct Site {
 
 impl Site {
     pub(super) fn start(proxy: Proxy) -> Self {
-        let app = Upstream::start();
+        let app = Upstream::scripted(answer);
         let (file, options) = proxy.files();
         let gate = gate(&app, options);
         let folder = Folder::new();
@@ -184,6 +185,19 @@ impl Drop for Site {
     }
 }
 
+/// Takes a WebSocket (RFC 6455 section 1.3 has this key and its answer), else says `ok`.
+fn answer(seen: &Seen, stream: &mut TcpStream) -> bool {
+    let is_upgrade = seen.header("upgrade").is_some();
+    let response = match is_upgrade {
+        true => {
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nsec-websocket-protocol: mqtt\r\n\r\n"
+        }
+        false => "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+    };
+    stream.write_all(response.as_bytes()).is_ok() && !is_upgrade
+}
+
 fn free_address() -> SocketAddr {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     free.local_addr().unwrap()
@@ -191,7 +205,6 @@ fn free_address() -> SocketAddr {
 
 /// Whether it asks the gate, before it ends.
 fn is_up(child: &mut Child, address: SocketAddr) -> bool {
-    use std::io::Write as _;
     wait_for("the proxy", || {
         if child.try_wait().unwrap().is_some() {
             return Some(false);

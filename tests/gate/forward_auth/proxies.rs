@@ -193,8 +193,9 @@ fn tokens_in_the_url_reach_no_app(site: &Site, proxy: Proxy) {
          sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
          sec-websocket-protocol: mqtt, bearer.{token}\r\n"
     );
-    // The app does not switch; each proxy tells that in its own way.
-    let (_, seen) = site.during(|| site.ask("GET", "/api/ws", &line, ""));
+    let (response, seen) = site.during(|| site.ask("GET", "/api/ws", &line, ""));
+    assert_eq!(response.status, 101, "{proxy:?}");
+    assert_eq!(response.header("sec-websocket-protocol"), Some("mqtt"));
     assert_eq!(seen.len(), 1, "{proxy:?}");
     assert_eq!(seen[0].header("sec-websocket-protocol"), Some("mqtt"));
     assert_eq!(seen[0].header("authorization"), Some(BASIC));

@@ -28,6 +28,18 @@ fn a_browsers_session_opens_pages_to_this_sites_own_and_stays_with_the_gate() {
     assert_eq!(response.header("x-tollgate-subject"), Some("root"));
     assert_eq!(response.header("cookie"), Some("theme=dark"));
 
+    // Where the proxy would forward the session, a browser is not sent to log in once more.
+    let careless = builder(&app, "proxy: caddy")
+        .line("login:", "login: [ { dialect: browser } ]")
+        .start();
+    let response = about(
+        &careless,
+        "GET",
+        "/pages/a",
+        &format!("{cookie}{NAVIGATION}"),
+    );
+    assert_eq!((response.status, response.header("location")), (401, None));
+
     let evil = "origin: https://evil.example\r\n";
     let key = "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-fetch-site: same-origin\r\n";
     // The proxy's question has no `Upgrade`.
