@@ -15,6 +15,7 @@
 //!
 //! Who may ask is told in `door`.
 
+mod connection;
 mod door;
 mod inspect;
 mod page;
@@ -25,8 +26,6 @@ mod settings;
 mod status;
 mod told;
 
-use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -35,15 +34,8 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode, request};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::{Duration, sleep, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio::time::{Duration, timeout};
 
 use crate::clock;
 use crate::server::drain::Drain;
@@ -80,64 +72,12 @@ pub struct Admin {
     pub ready_needs_store: bool,
 }
 
-/// The most connections at a time; further ones wait.
-const MOST_CONNECTIONS: usize = 256;
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 /// The longest body, in bytes: a token and some words.
 const MAX_BODY: usize = 32 * 1024;
+/// How long it may take to come.
+const BODY: Duration = Duration::from_secs(5);
 
 impl Admin {
-    /// Serves until the task is dropped.
-    ///
-    /// # Errors
-    /// If the socket cannot be used.
-    pub async fn serve(self: Arc<Self>, listener: std::net::TcpListener) -> io::Result<()> {
-        let listener = TcpListener::from_std(listener)?;
-        let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-        loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-                return Ok(());
-            };
-            let Ok((stream, peer)) = listener.accept().await else {
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            let admin = Arc::clone(&self);
-            tokio::spawn(async move {
-                admin.connected(stream, peer).await;
-                drop(place);
-            });
-        }
-    }
-
-    async fn connected(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let tls = self.door.load().tls.clone();
-        match tls {
-            None => self.converse(stream, peer).await,
-            Some(config) => {
-                let accepting = TlsAcceptor::from(config).accept(stream);
-                if let Ok(Ok(stream)) = timeout(HANDSHAKE, accepting).await {
-                    self.converse(stream, peer).await;
-                }
-            }
-        }
-    }
-
-    async fn converse<S>(self: Arc<Self>, stream: S, peer: SocketAddr)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let service = service_fn(move |request| {
-            let admin = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(admin.answer(peer, request).await) }
-        });
-        let _ = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .serve_connection(TokioIo::new(stream), service)
-            .await;
-    }
-
     async fn answer(&self, peer: SocketAddr, request: Request<Incoming>) -> Reply {
         let (head, body) = request.into_parts();
         match (&head.method, head.uri.path()) {
@@ -187,11 +127,10 @@ impl Admin {
                 "send application/json\n",
             );
         }
-        let Ok(body) = Limited::new(body, MAX_BODY).collect().await else {
-            return text(
-                StatusCode::BAD_REQUEST,
-                "the body is too long, or broke off\n",
-            );
+        let body = timeout(BODY, Limited::new(body, MAX_BODY).collect()).await;
+        let Ok(Ok(body)) = body else {
+            let why = "the body is too long, takes too long, or broke off\n";
+            return text(StatusCode::BAD_REQUEST, why);
         };
         let body = body.to_bytes();
         match head.uri.path() {

@@ -80,7 +80,7 @@ impl Cut {
 
 /// Who is let in: one worker's share of all connections, and each address's over all workers.
 #[derive(Clone, Debug)]
-pub(super) struct Admission {
+pub(crate) struct Admission {
     pub(super) permits: Arc<Semaphore>,
     pub(super) addresses: Arc<Addresses>,
     farewells: Arc<Semaphore>,
@@ -88,13 +88,13 @@ pub(super) struct Admission {
 
 /// What an open connection holds.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(crate) struct Held {
     _permit: OwnedSemaphorePermit,
     _place: Option<Place>,
 }
 
 impl Admission {
-    pub(super) fn new(connections: usize, addresses: Arc<Addresses>) -> Self {
+    pub(crate) fn new(connections: usize, addresses: Arc<Addresses>) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(connections)),
             addresses,
@@ -103,7 +103,7 @@ impl Admission {
     }
 
     /// A place for a connection from this address; without `most` it may have any number.
-    pub(super) fn admit(&self, address: IpAddr, most: Option<usize>) -> Result<Held, Cut> {
+    pub(crate) fn admit(&self, address: IpAddr, most: Option<usize>) -> Result<Held, Cut> {
         let permit = Arc::clone(&self.permits).try_acquire_owned();
         let permit = permit.map_err(|_| Cut::Connections)?;
         let place = match most {
@@ -121,7 +121,7 @@ impl Admission {
 
     /// Says over plain HTTP why nothing is served; a client beyond the first [`FAREWELLS`] is
     /// just left.
-    pub(super) async fn say_farewell(self, mut stream: TcpStream, cut: Cut) {
+    pub(crate) async fn say_farewell(self, mut stream: TcpStream, cut: Cut) {
         let Ok(_permit) = self.farewells.try_acquire() else {
             return;
         };
@@ -142,7 +142,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How many connections each address has. Holds no more entries than there are connections.
 #[derive(Debug, Default)]
-pub(super) struct Addresses(Mutex<HashMap<IpAddr, usize>>);
+pub(crate) struct Addresses(Mutex<HashMap<IpAddr, usize>>);
 
 impl Addresses {
     fn take(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<Place> {

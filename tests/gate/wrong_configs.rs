@@ -17,7 +17,7 @@ const USERS: &str = "identity: [ { users_file: users.yaml } ]";
 const ADMIN: &str = "admin: { address: \"127.0.0.1:0\" }";
 
 /// What is wrong, and by which change of a good config it comes about.
-const MISTAKES: [(&str, &str, &str); 70] = [
+const MISTAKES: [(&str, &str, &str); 71] = [
     (
         "not YAML",
         LISTENER,
@@ -95,6 +95,11 @@ const MISTAKES: [(&str, &str, &str); 70] = [
         "an admin listener for all",
         ADMIN,
         "admin: { address: \"0.0.0.0:0\" }",
+    ),
+    (
+        "an admin listener whose operators send passwords in clear",
+        ADMIN,
+        "admin: { address: \"0.0.0.0:0\", users_file: users.yaml }",
     ),
     (
         "an admin listener without address",

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::browser::tell;
 use crate::support::gate::{Builder, users};
+use crate::support::tokens::{claims, sign};
 use crate::support::upstream::Upstream;
 
 /// A name that would be an element if it were taken for markup.
@@ -60,4 +61,31 @@ fn operators_see_search_revoke_and_inspect() {
         .lines()
         .filter(|line| line.contains("tokens were taken back"));
     assert_eq!(revoked.count(), 3, "{log}");
+}
+
+/// Only this machine reaches it, but the gate does not count it as loopback.
+const ELSEWHERE: &str = "[::ffff:127.0.0.1]:0";
+
+#[test]
+fn an_operator_logs_in_from_elsewhere_over_tls() {
+    let upstream = Upstream::start();
+    let admin = format!(
+        "admin: {{ address: \"{ELSEWHERE}\", users_file: operators.yaml, tls: {{ certificate: a.crt, private_key: a.key }} }}"
+    );
+    let gate = Builder::standard(upstream.address, "  - { path: /app/**, upstream: app }")
+        .line("admin:", &admin)
+        .certificate("a", &["admin.example"])
+        .file(
+            "operators.yaml",
+            users(&[("olga", "operators-password", "[]")]),
+        )
+        .start();
+    let token = gate.token("root", "memphis");
+    let facts = json!({
+        "admin": format!("https://admin.example:{}", gate.admin.port()),
+        "password": "operators-password",
+        "token": sign(&claims()),
+    });
+    tell("operators", &facts);
+    assert_eq!(gate.get("/app/x", &token).status, 401);
 }

@@ -201,6 +201,17 @@ fn every_operation_of_a_gate_works_on_a_cluster() {
         spread.iter().filter(|count| **count > 0).count() > 2,
         "{spread:?}"
     );
+    for (search, count) in [("", 10), ("roo", 10), ("root", 10), ("nobody", 0)] {
+        let path = format!("/sessions?limit=100&search={search}");
+        let found = gates[1].on_admin(&path).json();
+        let rows = found["rows"].as_array().unwrap();
+        assert_eq!(
+            (rows.len(), &found["is_whole"]),
+            (count, &json!(true)),
+            "{search}"
+        );
+        assert!(rows.iter().all(|row| row["renewals"] == 1), "{found}");
+    }
     assert_eq!(revoke(&gates[0], &json!({ "subject": "root" })), 200);
     for pair in &pairs {
         wait_for("the refusal", || {

@@ -181,15 +181,22 @@ function say(id, text) {
 
 // ---- sessions and application tokens.
 
+/// Answers the question that the dialog asks, if it asks one.
+let settle = () => {};
+$('confirm').addEventListener('close', () => {
+  // What closed before it was opened again was settled then: this event comes late.
+  if (!$('confirm').open) settle($('confirm').returnValue === 'revoke');
+});
+
 /// Asks before it takes back; who is asked and says no is back where they were.
 async function revoke(question, text) {
   const dialog = $('confirm');
+  settle(false);
   $('confirm-text').textContent = text;
   dialog.returnValue = 'keep';
+  const answered = new Promise((done) => { settle = done; });
   dialog.showModal();
-  await new Promise((done) => dialog.addEventListener('close', done, { once: true }));
-  if (dialog.returnValue !== 'revoke') return null;
-  return ask('/revoke', question);
+  return (await answered) ? ask('/revoke', question) : null;
 }
 
 function finder({ kind, path, columns, toRow, noun }) {

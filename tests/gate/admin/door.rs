@@ -1,6 +1,13 @@
 //! Can a page of another site ask the admin listener of somebody's own machine?
 
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+
 use super::{JSON, ask, ask_as};
+use crate::support::client::read_response;
 use crate::support::gate::{Builder, Gate};
 use crate::support::rows;
 use crate::support::upstream::Upstream;
@@ -131,6 +138,43 @@ fn what_a_form_can_send_is_not_taken() {
     let charset = "content-type: application/json; charset=utf-8\r\n";
     assert_eq!(ask(&gate, "POST", "/revoke", charset, body).status, 200);
     assert_eq!(gate.get("/api/x", &token).status, 401);
+}
+
+/// A connection from another address of this machine.
+fn connect_from(source: [u8; 4], gate: &Gate) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+    socket.connect(&gate.admin.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    let patience = Some(Duration::from_secs(20));
+    stream.set_read_timeout(patience).unwrap();
+    stream
+}
+
+#[test]
+fn who_holds_connections_keeps_no_other_address_out() {
+    let (_upstream, gate) = start();
+    let held = [(); 256].map(|()| connect_from([127, 0, 0, 7], &gate));
+    let answer = |source| {
+        let mut stream = connect_from(source, &gate);
+        let request = b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).unwrap();
+        read_response(&mut stream, false).status
+    };
+    assert_eq!(answer([127, 0, 0, 7]), 429);
+    assert_eq!(answer([127, 0, 0, 1]), 200);
+    drop(held);
+    crate::support::wait_for("a place", || (answer([127, 0, 0, 7]) == 200).then_some(()));
+}
+
+#[test]
+fn a_body_that_does_not_come_is_not_waited_for() {
+    let (_upstream, gate) = start();
+    let mut stream = connect_from([127, 0, 0, 1], &gate);
+    let head =
+        format!("POST /inspect HTTP/1.1\r\nhost: localhost\r\n{JSON}content-length: 9\r\n\r\n{{");
+    stream.write_all(head.as_bytes()).unwrap();
+    assert_eq!(read_response(&mut stream, false).status, 400);
 }
 
 #[test]

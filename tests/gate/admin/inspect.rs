@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{get, post};
 use crate::support::gate::{Builder, Gate, sign_as};
+use crate::support::issuer::{Issuer, IssuerKey};
 use crate::support::tokens::{claims, encode, with_claim, with_claims, with_header, without_claim};
 use crate::support::unix_now;
 use crate::support::upstream::Upstream;
@@ -211,6 +212,36 @@ fn of_a_token_that_is_not_good_it_tells_what_stands_there() {
     assert_eq!(
         (&broken["token"]["claims"], &broken["token"]["header"]),
         (&Value::Null, &Value::Null)
+    );
+}
+
+#[test]
+fn an_external_token_is_judged_by_its_issuers_keys() {
+    let upstream = Upstream::start();
+    let (key, next) = (IssuerKey::new("e1", "ES256"), IssuerKey::new("e2", "ES256"));
+    let issuer = Issuer::with(&[&key]);
+    let routes = "  - { path: /api/**, upstream: app }";
+    let more = ", keys: { unknown_key_interval: 100ms }";
+    let gate = issuer.gate(&upstream, routes, more).start();
+    let told = ask(&gate, "/api/x", &key.sign(&issuer.claims()));
+    assert_eq!(told["verdict"], "passes", "{told}");
+    let held = &told["token"];
+    assert_eq!(
+        (&held["issuer"], &held["is_key_known"]),
+        (&json!(issuer.url), &json!(true))
+    );
+    // A key that came after the last look is fetched, as for a request.
+    issuer.publish(&[&key, &next]);
+    let token = next.sign(&issuer.claims());
+    crate::support::wait_for("the new key", || {
+        let told = ask(&gate, "/api/x", &token);
+        (told["verdict"] == "passes").then(|| assert_eq!(told["token"]["key_id"], "e2"))
+    });
+    let stranger = IssuerKey::new("e9", "ES256");
+    let told = ask(&gate, "/api/x", &stranger.sign(&issuer.claims()));
+    assert_eq!(
+        (&told["reason"], &told["token"]["is_key_known"]),
+        (&json!("unknown_key"), &json!(false))
     );
 }
 
