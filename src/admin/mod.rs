@@ -50,6 +50,7 @@ use door::{Caller, is_json};
 use reply::{Reply, json, text};
 pub use revoke::RevokeRequest;
 pub use settings::{AdminConfig, AdminSpec};
+pub(crate) use told::wants;
 
 /// What the admin listener tells of.
 #[derive(Debug)]

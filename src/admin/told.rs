@@ -38,12 +38,12 @@ pub(super) struct TokenTold {
 
 /// What a route wants of a token.
 #[derive(Default, Serialize)]
-pub(super) struct Wants {
-    scopes: Vec<String>,
+pub(crate) struct Wants {
+    pub(crate) scopes: Vec<String>,
     /// One of them.
-    groups: Vec<String>,
+    pub(crate) groups: Vec<String>,
     /// Claims, and segments of the path, in words.
-    others: Vec<String>,
+    pub(crate) others: Vec<String>,
 }
 
 /// Takes a token apart, whether it is good or not.
@@ -109,7 +109,7 @@ fn part(part: &str) -> Option<Map<String, Value>> {
 }
 
 /// What a policy wants.
-pub(super) fn wants(policy: &Policy) -> Wants {
+pub(crate) fn wants(policy: &Policy) -> Wants {
     let Policy::Token(demands) = policy else {
         return Wants::default();
     };

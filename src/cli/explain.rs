@@ -14,13 +14,14 @@ use zeroize::Zeroizing;
 use super::run::{Prepared, prepare_file};
 use super::say;
 use super::tools::{load_keys, read_line};
+use crate::admin::wants;
 use crate::authority::{authority, host};
 use crate::clock;
 use crate::credential::{self, Credential};
 use crate::dialect::Endpoint;
 use crate::refusal::{Reason, Refusal};
 use crate::route::path::CanonicalPath;
-use crate::route::policy::{self, ClaimMatch, Demands, Permit, Policy};
+use crate::route::policy::{self, Demands, Permit, Policy};
 use crate::route::{Route, TokenPlaces};
 use crate::snapshot::Snapshot;
 use crate::token::verify::{VerifiedToken, verify_bearer};
@@ -200,34 +201,22 @@ fn judge(snapshot: &Snapshot, credential: Credential<'_>) -> Result<VerifiedToke
 
 /// What a route asks for.
 pub(super) fn requirements(route: &Route) -> String {
-    let Policy::Token(Demands { require, captures }) = &route.policy else {
+    if route.policy == Policy::Public {
         return "nothing: the route is public".to_owned();
-    };
+    }
     let token = match route.basic {
         Some(_) => "a good token, or Basic",
         None => "a good token",
     };
+    let wants = wants(&route.policy);
     let mut parts = vec![token.to_owned()];
-    if !require.scopes.is_empty() {
-        parts.push(format!("the scopes {}", require.scopes.join(" ")));
+    if !wants.scopes.is_empty() {
+        parts.push(format!("the scopes {}", wants.scopes.join(" ")));
     }
-    if !require.groups.is_empty() {
-        parts.push(format!("one of the groups {}", require.groups.join(", ")));
+    if !wants.groups.is_empty() {
+        parts.push(format!("one of the groups {}", wants.groups.join(", ")));
     }
-    for (name, wanted) in &require.claims {
-        parts.push(match wanted {
-            ClaimMatch::Equals(text) => format!("the claim {name} equal to {text}"),
-            ClaimMatch::OneOf(texts) => format!("the claim {name} one of {}", texts.join(", ")),
-            ClaimMatch::Prefix(text) => format!("the claim {name} beginning with {text}"),
-        });
-    }
-    for capture in captures {
-        let place = capture.place.saturating_add(1);
-        parts.push(format!(
-            "segment {place} of the path a value of {}",
-            capture.claim
-        ));
-    }
+    parts.extend(wants.others);
     parts.join("; ")
 }
 

@@ -36,7 +36,7 @@ use crate::upstream::dns::DnsConfig;
 pub struct Config {
     /// Where clients connect. At least one.
     pub listeners: Vec<ListenerConfig>,
-    /// Where operators and probes connect: `/livez`, `/readyz`, `/metrics`.
+    /// Where operators and probes connect: `/livez`, `/readyz`, `/metrics`, and a page in a browser.
     #[serde(default)]
     pub admin: AdminConfig,
     /// Threads that serve, each with its own listener and upstream connections.

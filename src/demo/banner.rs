@@ -10,7 +10,7 @@ pub fn lines(gate: &str, admin: &str) -> String {
 
 const LINES: &str = r##"# Tollgate's demo: the gate stands before a legacy service that knows only Basic auth.
 #   gate   {gate}   (self-signed certificate, hence curl -k)
-#   admin  {admin}
+#   admin  {admin}   (a page for operators)
 #   user   root, password memphis
 # Paste line by line, or open {gate}/console in a browser; Ctrl-C ends it.
 

@@ -39,19 +39,33 @@ fn a_page_that_does_what_it_must_not_is_found_out() {
     browser::tell("harness", &json!({}));
 }
 
-#[test]
-fn somebody_logs_in_works_and_logs_out() {
+/// The demo, with its gate's and its admin listener's URL.
+fn demo() -> (Process, Folder, [String; 2]) {
     let folder = Folder::create();
     let mut command = Command::new(GATE);
     command.args(["demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
     let demo = Process::start(&mut command, &folder);
     assert!(demo.stdout.wait_for(|line| line.starts_with("GATE=")));
     let said = demo.stdout.text();
-    let gate = said.lines().find_map(|line| {
-        let gate = line.strip_prefix("GATE=")?;
-        gate.split(' ').next()
-    });
+    let url = |name: &str| {
+        let mut words = said.split_whitespace();
+        let url = words.find_map(|word| word.strip_prefix(name));
+        url.unwrap().to_owned()
+    };
+    let urls = ["GATE=", "ADMIN="].map(url);
+    (demo, folder, urls)
+}
+
+#[test]
+fn somebody_logs_in_works_and_logs_out() {
+    let (_demo, _folder, [gate, _]) = demo();
     browser::tell("login", &json!({ "gate": gate }));
+}
+
+#[test]
+fn a_session_that_an_operator_ends_is_over_in_its_browser() {
+    let (_demo, _folder, [gate, admin]) = demo();
+    browser::tell("together", &json!({ "gate": gate, "admin": admin }));
 }
 
 #[test]

@@ -216,6 +216,28 @@ fn of_a_token_that_is_not_good_it_tells_what_stands_there() {
 }
 
 #[test]
+fn a_question_may_name_another_listener_than_the_first() {
+    let upstream = Upstream::start();
+    let listeners = r#"listeners:
+  - { address: "127.0.0.1:0", name: clients }
+  - { address: "127.0.0.1:0", name: asked, trusted_proxies: [ 127.0.0.1 ], forward_auth: { proxy: nginx } }"#;
+    let gate = Builder::standard(upstream.address, ROUTES)
+        .line("listeners:", listeners)
+        .start();
+    for (listener, expected) in [
+        (json!(null), "answered"),
+        (json!("clients"), "answered"),
+        // Where another proxy asks there are no logins.
+        (json!("asked"), "refused"),
+    ] {
+        let question =
+            json!({"method": "POST", "path": "/auth/authenticate", "listener": listener});
+        let told = post(&gate, "/inspect", &question).json();
+        assert_eq!(told["verdict"], expected, "{listener}: {told}");
+    }
+}
+
+#[test]
 fn an_external_token_is_judged_by_its_issuers_keys() {
     let upstream = Upstream::start();
     let (key, next) = (IssuerKey::new("e1", "ES256"), IssuerKey::new("e2", "ES256"));

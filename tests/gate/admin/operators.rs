@@ -105,7 +105,18 @@ fn an_admin_listener_that_anybody_could_ask_is_refused() {
         let output = builder.run_to_end(&["check"]);
         let said = String::from_utf8(output.stderr).unwrap();
         match row[1] {
-            "" => assert_eq!(output.status.code(), Some(0), "{}: {said}", row[0]),
+            "" => {
+                assert_eq!(output.status.code(), Some(0), "{}: {said}", row[0]);
+                let told = String::from_utf8(output.stdout).unwrap();
+                let admin = told.lines().find(|line| line.starts_with("admin"));
+                let has = |part| admin.unwrap().contains(part);
+                assert_eq!(
+                    has("for its users"),
+                    row[0].contains("users_file"),
+                    "{told}"
+                );
+                assert_eq!(has("https://"), row[0].contains("tls"), "{told}");
+            }
             wrong => {
                 assert_eq!(output.status.code(), Some(2), "{}", row[0]);
                 assert!(said.contains(wrong), "{}: {said}", row[0]);
