@@ -22,6 +22,7 @@ use crate::refusal::{Reason, Refusal};
 use crate::route::path::CanonicalPath;
 use crate::route::policy::{self, Policy};
 use crate::route::{Route, TokenPlaces};
+use crate::server::listener::Listener;
 use crate::snapshot::{Shared, Snapshot};
 use crate::token::verify::{VerifiedToken, verify_bearer};
 
@@ -87,22 +88,14 @@ pub(super) async fn inspect(admin: &Admin, body: &Bytes) -> Reply {
             "expected a JSON object with path, and token, method, host, listener if need be\n";
         return text(StatusCode::BAD_REQUEST, why);
     };
-    let names = admin
-        .listeners
-        .iter()
-        .map(|listener| listener.name.as_str());
-    let mut names = names.filter(|name| {
-        let wanted = question
-            .listener
-            .as_deref()
-            .filter(|wanted| !wanted.is_empty());
-        wanted.is_none_or(|wanted| wanted == *name)
-    });
-    let Some(listener) = names.next() else {
-        return text(
-            StatusCode::BAD_REQUEST,
-            "there is no listener of this name\n",
-        );
+    let wanted = question.listener.as_deref();
+    let wanted = wanted.filter(|wanted| !wanted.is_empty());
+    let mut listeners = admin.listeners.iter();
+    let Some(listener) =
+        listeners.find(|listener| wanted.is_none_or(|wanted| wanted == listener.name))
+    else {
+        let why = "there is no listener of this name\n";
+        return text(StatusCode::BAD_REQUEST, why);
     };
     let head = match head(&question) {
         Ok(head) => head,
@@ -164,14 +157,15 @@ fn head(question: &Question) -> Result<request::Parts, &'static str> {
 fn walk(
     shared: &Shared,
     snapshot: &Snapshot,
-    listener: &str,
+    listener: &Listener,
     head: &request::Parts,
     answer: &mut Answer,
 ) -> Result<&'static str, Refusal> {
     let authority = authority(head)?;
     let host = host(authority.as_str());
     let path = CanonicalPath::parse(head.uri.path())?;
-    if let Some((mount, endpoint)) = snapshot.mounts.find(listener, &host, head)
+    if !listener.is_asked()
+        && let Some((mount, endpoint)) = snapshot.mounts.find(&listener.name, &host, head)
         && (endpoint != Endpoint::About || is_stranger(shared, snapshot, head))
     {
         let name = mount.dialect.name();
@@ -190,13 +184,15 @@ fn walk(
     let sealer = snapshot.tokens.sealer.as_ref();
     let principal = permit.principal().map(AsRef::as_ref);
     route.credential.header(principal, sealer)?;
+    if !listener.is_asked() && route.upstream.is_none() {
+        return Err(Reason::Internal.into());
+    }
     Ok("passes")
 }
 
 fn route_told(snapshot: &Snapshot, route: &Route) -> RouteTold {
-    let upstream = route
-        .upstream
-        .and_then(|place| snapshot.upstreams.get(place));
+    let place = route.upstream;
+    let upstream = place.and_then(|place| snapshot.upstreams.get(place));
     RouteTold {
         name: route.name.to_string(),
         upstream: upstream.map_or_else(String::new, |upstream| upstream.name.to_string()),

@@ -209,6 +209,12 @@ impl Listener {
         Some(current.swap(Arc::new(next)))
     }
 
+    /// Whether another proxy asks here, and nothing else is answered.
+    #[must_use]
+    pub const fn is_asked(&self) -> bool {
+        self.forward_auth.is_some()
+    }
+
     /// `http` or `https`.
     #[must_use]
     pub const fn scheme(&self) -> &'static str {
