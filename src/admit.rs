@@ -87,6 +87,20 @@ impl Gate {
         }
     }
 
+    /// Judges a token that stood in no request.
+    pub(crate) async fn authenticate_token(
+        &self,
+        rules: &Rules,
+        token: &str,
+    ) -> Result<Rc<VerifiedToken>, Refusal> {
+        match self.authenticate(rules, token, clock::unix_now()) {
+            Err(reason) if is_for_want_of_keys(reason) => {
+                Box::pin(self.authenticate_once_known(rules, token)).await
+            }
+            outcome => outcome.map_err(Into::into),
+        }
+    }
+
     /// Asks the cache, else verifies and remembers.
     fn authenticate(
         &self,

@@ -16,6 +16,8 @@ use crate::route::TokenPlaces;
 /// Where the credential stood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Location {
+    /// As the password in MQTT's CONNECT.
+    Connect,
     /// In the cookie of a browser's session.
     Cookie,
     /// In the `Authorization` header.
@@ -30,12 +32,13 @@ pub enum Location {
 
 impl Location {
     /// How many there are.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 6;
 
     /// The label in metrics.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
+            Self::Connect => "connect",
             Self::Cookie => "cookie",
             Self::Header => "header",
             Self::Nowhere => "none",

@@ -156,10 +156,10 @@ impl Gate {
 
     /// The path of a request, one line per stage.
     async fn walk(
-        &self,
-        rules: &Rules,
+        self: &Rc<Self>,
+        rules: &Rc<Rules>,
         walk: &mut Walk,
-        peer: &Peer,
+        peer: &Rc<Peer>,
         head: request::Parts,
         upload: &Rc<Upload>,
     ) -> Result<Answer, Refusal> {
@@ -214,6 +214,14 @@ impl Gate {
             path: &path,
             head: &head,
         };
+        if route.mqtt.is_some() {
+            // Whoever asks for another proxy never sees CONNECT, nor what follows it.
+            if grant.is_some() {
+                return Err(Reason::RouteNotFound.into());
+            }
+            let (place, head) = ((peer, route), head.clone());
+            return Box::pin(self.agree_to_mqtt(rules, walk, place, (asked, head))).await;
+        }
         let (permit, remaining_query) = self.admit(rules, walk, asked).await?;
         let facts = Facts {
             client: (peer.address, &peer.text),
@@ -262,7 +270,7 @@ impl Gate {
     }
 
     /// The rules in force; replaced here once a new snapshot is.
-    fn rules(&self) -> Rc<Rules> {
+    pub(crate) fn rules(&self) -> Rc<Rules> {
         let mut rules = self.rules.borrow_mut();
         if rules.snapshot.generation() != self.shared.generation() {
             let next = Rules::new(self.shared.current(), &self.metrics, Some(&rules));

@@ -50,6 +50,7 @@ pub mod inspected;
 pub mod linger;
 mod local;
 pub mod memory;
+pub mod mqtt;
 pub mod pace;
 pub mod page;
 pub mod patient;

@@ -16,6 +16,8 @@ use crate::identity::hashing::HashingPool;
 use crate::identity::throttle::{Throttle, ThrottleConfig};
 use crate::identity::{self, Principal, Providers};
 use crate::memory::Watermark;
+use crate::mqtt::config::Spoken;
+use crate::mqtt::subjects::Subjects;
 use crate::refusal::{Reason, Refusal};
 use crate::route::table::RouteTable;
 use crate::route::{self, Given, Surroundings};
@@ -28,8 +30,8 @@ use crate::token::Tokens;
 use crate::token::cache::TokenCache;
 use crate::token::claimed::Wanted;
 use crate::token::revocation::{Revocation, Revocations, Revoked};
-use crate::upstream::UpstreamSpec;
 use crate::upstream::credential::UpstreamCredential;
+use crate::upstream::{Protocol, UpstreamSpec};
 
 /// Everything that is decided by config, keys and users. A request sees one from beginning to
 /// end.
@@ -117,6 +119,7 @@ impl Snapshot {
             files,
         };
         let routes = route::build(&config.routes, &around, problems);
+        check_listeners(config, &routes, problems);
         config.throttle.check(problems);
         config.limits.check(problems);
         if !(0.0..=1.0).contains(&config.log.access_sample) {
@@ -201,6 +204,36 @@ impl Snapshot {
     }
 }
 
+/// Notes listeners of MQTT whose connections no route would take, or not to an upstream that speaks
+/// it.
+fn check_listeners(config: &Config, routes: &RouteTable, problems: &mut Problems) {
+    let listeners = config.listeners.iter().enumerate();
+    let of_mqtt = listeners.filter(|(_, listener)| listener.protocol == Spoken::Mqtt);
+    for (index, listener) in of_mqtt {
+        let Some(path) = &listener.path else { continue };
+        let at = format_args!("listeners[{index}].path");
+        let taken = routes.for_sessions(path);
+        if taken.is_empty() {
+            problems.add(
+                at,
+                format_args!("no route with `protocol: mqtt` has the path {path}"),
+            );
+        }
+        for route in taken {
+            let upstream = route
+                .upstream
+                .and_then(|place| config.upstreams.values().nth(place));
+            if upstream.is_some_and(|upstream| upstream.protocol != Protocol::Mqtt) {
+                let text = format_args!(
+                    "leads to the route `{}`, whose upstream takes MQTT in WebSockets alone: it must have `protocol: mqtt`",
+                    route.name
+                );
+                problems.add(at, text);
+            }
+        }
+    }
+}
+
 /// A year: how long revocations of external tokens are remembered.
 const EXTERNAL_LIFE: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -225,6 +258,8 @@ pub struct Shared {
     pub spans: Spans,
     /// Whether there is memory for more work.
     pub memory: Watermark,
+    /// The sessions of MQTT that each subject has.
+    pub(crate) subjects: Arc<Subjects>,
     swapped: Notify,
 }
 
@@ -251,6 +286,7 @@ impl Shared {
             store,
             spans,
             memory: Watermark::new(),
+            subjects: Arc::default(),
             swapped: Notify::new(),
         }
     }

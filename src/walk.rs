@@ -14,6 +14,7 @@ use crate::body::{GateBody, Kept};
 use crate::cors::{self, Cors};
 use crate::dialect::CrossOrigin;
 use crate::forward_auth::Question;
+use crate::mqtt::Pending;
 use crate::refusal::Refusal;
 use crate::route::Route;
 use crate::rules::{Label, Rules};
@@ -50,6 +51,8 @@ pub(crate) enum Answer {
     Upstream(Response<ResponseBody>),
     /// The upstream agreed to a WebSocket; the exchange goes on in its tunnel.
     Tunnel(Response<ResponseBody>, OnUpgrade, Option<Rc<VerifiedToken>>),
+    /// The gate agreed to a WebSocket, in which MQTT is to be spoken.
+    Mqtt(Response<Bytes>, Box<Pending>),
 }
 
 impl Walk {
@@ -128,6 +131,13 @@ impl Walk {
             }
             Answer::Tunnel(response, downstream, principal) => {
                 return self.end_in_tunnel(response, (downstream, principal), kept, shared);
+            }
+            Answer::Mqtt(response, pending) => {
+                let mut response = response.map(GateBody::own);
+                self.finish_headers(response.headers_mut());
+                self.exchange.answered(response.status());
+                pending.begin(self.exchange, kept);
+                return response;
             }
         };
         self.finish_headers(response.headers_mut());

@@ -11,6 +11,7 @@ use crate::config::files::Files;
 use crate::config::problem::Problems;
 use crate::config::value::Expanded;
 use crate::identity::operators::Operators;
+use crate::mqtt::config::Spoken;
 use crate::server::tls::TlsConfig;
 
 /// Where operators and probes connect.
@@ -82,7 +83,7 @@ impl AdminConfig {
         let operators = self.users_file.as_ref();
         let operators = operators.and_then(|path| Operators::read("admin", path, files, problems));
         let tls = self.tls.as_ref();
-        let tls = tls.and_then(|tls| tls.build("admin.tls", files, problems));
+        let tls = tls.and_then(|tls| tls.build(("admin.tls", Spoken::Http), files, problems));
         let address = address?;
         let is_loopback = address.ip().is_loopback();
         if !is_loopback {

@@ -96,6 +96,12 @@ pub enum Reason {
     WrongClaim,
     /// A segment of the path is not the principal's own.
     NotOwnPath,
+    /// The client identifier in CONNECT is not one that the route allows this principal.
+    ClientIdNotAllowed,
+    /// The will would be published where the principal may not publish.
+    TopicNotAllowed,
+    /// The subject has as many sessions as it may.
+    TooManySessions,
     /// No upstream credential is mapped to this principal.
     NoUpstreamCredential,
     /// No route matches.
@@ -163,13 +169,15 @@ impl Reason {
             | Self::WrongClaim
             | Self::CrossSite
             | Self::NotOwnPath
+            | Self::ClientIdNotAllowed
+            | Self::TopicNotAllowed
             | Self::NoApplicationTokens
             | Self::NoUpstreamCredential
             | Self::UntrustedPeer => StatusCode::FORBIDDEN,
             Self::UnprocessableRequest => StatusCode::UNPROCESSABLE_ENTITY,
             Self::RouteNotFound | Self::UnknownApplicationToken => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Throttled => StatusCode::TOO_MANY_REQUESTS,
+            Self::Throttled | Self::TooManySessions => StatusCode::TOO_MANY_REQUESTS,
             Self::RequestTimeout | Self::UploadTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -225,6 +233,9 @@ impl Reason {
             Self::WrongGroup => "wrong_group",
             Self::WrongClaim => "wrong_claim",
             Self::NotOwnPath => "not_own_path",
+            Self::ClientIdNotAllowed => "client_id_not_allowed",
+            Self::TopicNotAllowed => "topic_not_allowed",
+            Self::TooManySessions => "too_many_sessions",
             Self::NoUpstreamCredential => "no_upstream_credential",
             Self::RouteNotFound => "route_not_found",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -294,6 +305,9 @@ impl Reason {
                 "This account may not do this."
             }
             Self::NotOwnPath => "This belongs to another account.",
+            Self::ClientIdNotAllowed => "This account may not use this client identifier.",
+            Self::TopicNotAllowed => "This account may not publish there.",
+            Self::TooManySessions => "This account has too many sessions.",
             Self::NoUpstreamCredential => "This account has no access to the service.",
             Self::UncutCredential => "The token is taken in the Authorization header alone.",
             Self::RouteNotFound | Self::UntrustedPeer => "Nothing is served here.",

@@ -3,6 +3,7 @@
 mod danger;
 mod headers;
 mod login;
+mod mqtt;
 pub mod path;
 mod places;
 pub mod policy;
@@ -22,6 +23,8 @@ use crate::config::value::Size;
 use crate::cors::{Cors, CorsConfig};
 use crate::dialect::Dialect;
 use crate::dialect::DialectName;
+use crate::mqtt::config::{MqttConfig, Spoken};
+use crate::mqtt::rules::Rules as MqttRules;
 use crate::upstream::config::UpstreamConfig;
 use crate::upstream::credential::{CredentialConfig, UpstreamCredential};
 use crate::upstream::respond::{RefusalSigns, RefusalSignsConfig};
@@ -53,6 +56,15 @@ pub struct RouteConfig {
     /// The upstream's name. It may be left out where every listener is for `forward_auth`.
     #[serde(default)]
     pub upstream: Option<String>,
+    /// What is spoken: `http`, or `mqtt` over WebSockets and on the listeners of MQTT that have the
+    /// path. The gate then reads CONNECT: its password is the token, unless the WebSocket's request
+    /// has it, and is replaced by the route's credential. The upstream speaks MQTT, or for
+    /// WebSockets alone HTTP/1.1.
+    #[serde(default)]
+    pub protocol: Spoken,
+    /// What sessions of MQTT may do. Default: everything.
+    #[serde(default)]
+    pub mqtt: Option<MqttConfig>,
     /// Danger: lets everyone pass without a token.
     #[serde(default)]
     pub public: bool,
@@ -153,6 +165,8 @@ pub struct Route {
     pub forwarded: bool,
     /// Which other sites' pages may call, where the dialect does not decide.
     pub cors: Option<Arc<Cors>>,
+    /// The rules for sessions, if MQTT is spoken.
+    pub(crate) mqtt: Option<MqttRules>,
 }
 
 impl Route {
@@ -260,6 +274,7 @@ impl RouteConfig {
             );
         }
         self.check_dangers(at, around.upstreams, problems);
+        let mqtt = self.mqtt(at, around, problems);
         let credential = self
             .credential
             .build(&format!("{at}.credential"), around, problems)?;
@@ -308,6 +323,7 @@ impl RouteConfig {
             remove_headers,
             forwarded: self.forwarded,
             cors,
+            mqtt,
         })
     }
 

@@ -62,12 +62,16 @@ impl RouteTable {
 
     /// The further claims that the routes ask for.
     pub fn claims(&self) -> impl Iterator<Item = &String> {
+        let sessions = self.routes.iter().filter_map(|route| route.mqtt.as_ref());
         let policies = self.routes.iter().map(|route| &route.policy);
         let demands = policies.filter_map(|policy| match policy {
             Policy::Public => None,
             Policy::Token(demands) => Some(demands),
         });
-        demands.flat_map(|demands| demands.claims())
+        let of_sessions = sessions.flat_map(|rules| rules.claims());
+        demands
+            .flat_map(|demands| demands.claims())
+            .chain(of_sessions)
     }
 
     /// All routes, in the order of the config.

@@ -23,6 +23,7 @@ use super::drain::WorkerDrain;
 use super::frames::{Excess, Frames};
 use super::guard::ConnectionGuard;
 use super::listener::{Accepted, Listener};
+use super::mqtt::serve_mqtt;
 use super::peer::{Entrance, Peer};
 use super::shed::Cut;
 use super::streams::Streams;
@@ -31,6 +32,7 @@ use crate::clock;
 use crate::gate::Gate;
 use crate::inspected::Inspected;
 use crate::linger::{Linger, Outlasted};
+use crate::mqtt::Entry;
 use crate::patient::{Patient, Stall, Stalled};
 use crate::stream::{BUFFER, Stream};
 use crate::strict::Framing;
@@ -50,27 +52,45 @@ pub(super) async fn serve(
     }
     let limits = gate.limits();
     let (stream, protocol) = match &listener.tls {
-        None => (Stream::Plain(tcp), Protocol::Http1),
+        None => (Stream::Plain(tcp), listener.untold(String::new())),
         Some(tls) => match Box::pin(handshake(&gate, &listener, tls, tcp, &limits)).await {
             Some(accepted) => accepted,
             None => return,
         },
     };
-    let peer = Peer::connected(peer.ip().to_canonical(), listener.scheme(), entrance);
+    let scheme = if listener.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let peer = Peer::connected(peer.ip().to_canonical(), scheme, entrance);
     // What is rare or short is boxed, so that it takes no room in the task of each connection.
     match protocol {
         Protocol::Http1 => serve_http1(gate, peer, stream, &limits, guard, drain).await,
         Protocol::Http2 => {
             Box::pin(serve_http2(gate, peer, stream, &limits, guard, drain)).await;
         }
+        Protocol::Mqtt(entry) => {
+            Box::pin(serve_mqtt(gate, peer, (stream, entry), &limits, guard)).await;
+        }
     }
 }
 
 /// Chosen by ALPN (RFC 7301) alone: nothing is guessed from first bytes.
-#[derive(Clone, Copy)]
 enum Protocol {
     Http1,
     Http2,
+    Mqtt(Entry),
+}
+
+impl Listener {
+    /// What is spoken with a client that did not choose, and asked for this host by SNI.
+    fn untold(&self, host: String) -> Protocol {
+        match self.mqtt.clone() {
+            Some(path) => Protocol::Mqtt(Entry { host, path }),
+            None => Protocol::Http1,
+        }
+    }
 }
 
 async fn handshake(
@@ -105,7 +125,10 @@ async fn handshake(
     count(version, "ok");
     let protocol = match session.alpn_protocol() {
         Some(b"h2") => Protocol::Http2,
-        _ => Protocol::Http1,
+        _ => {
+            let host = session.server_name().unwrap_or_default();
+            listener.untold(host.to_ascii_lowercase())
+        }
     };
     Some((Stream::Tls(Box::new(stream.into())), protocol))
 }
@@ -320,7 +343,7 @@ impl<F: Future + 'static> Executor<F> for OfStreams {
     }
 }
 
-fn cut_by(stall: &Stall) -> Option<Cut> {
+pub(super) fn cut_by(stall: &Stall) -> Option<Cut> {
     stall.come().map(|stalled| match stalled {
         Stalled::Silent => Cut::SendTimeout,
         Stalled::Slow => Cut::DownloadTooSlow,
@@ -346,7 +369,7 @@ fn note(gate: &Gate, peer: &Peer, ended: Result<(), hyper::Error>, cut: Option<C
 }
 
 /// Counts it, and tells it in the log: hyper's own refusals are no exchanges.
-fn cut_for(gate: &Gate, peer: &Peer, cut: Cut) {
+pub(super) fn cut_for(gate: &Gate, peer: &Peer, cut: Cut) {
     let (listener, reason) = (&peer.entrance.listener, cut.label());
     gate.metrics().cut(listener, reason);
     if cut.is_notable() {

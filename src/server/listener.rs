@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
+use http::Uri;
 use socket2::{Domain, Protocol, Socket, Type};
 #[cfg(target_os = "linux")]
 use socket2::{SockFilter, SockRef};
@@ -26,6 +27,7 @@ use crate::config::problem::Problems;
 use crate::dialect::LoginConfig;
 use crate::forward_auth::{ForwardAuthConfig, Proxies};
 use crate::gate::Gate;
+use crate::mqtt::config::Spoken;
 
 /// A bound address.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub struct Listener {
     pub name: String,
     /// What the next handshakes are done with; without it the listener speaks plain HTTP.
     pub tls: Option<ArcSwap<Tls>>,
+    /// The path that connections stand for, if MQTT is spoken.
+    pub(super) mqtt: Option<Uri>,
     /// The address as it is written in the config.
     written: String,
     proxies: TrustedProxies,
@@ -51,6 +55,7 @@ pub struct Unbound {
     written: String,
     name: String,
     tls: Option<Tls>,
+    mqtt: Option<Uri>,
     proxies: TrustedProxies,
     forward_auth: Option<ForwardAuthConfig>,
 }
@@ -109,7 +114,7 @@ impl ListenerConfig {
         let tls = self
             .tls
             .as_ref()
-            .map(|tls| tls.build(&format!("{at}.tls"), files, problems));
+            .map(|tls| tls.build((&format!("{at}.tls"), self.protocol), files, problems));
         let proxies = TrustedProxies::build(
             &self.trusted_proxies,
             self.danger_trust_everyone,
@@ -124,9 +129,10 @@ impl ListenerConfig {
             };
             forward_auth.check(at, proxies, problems);
         }
+        let mqtt = self.mqtt_path(at, problems);
         let address = address?;
         if tls.is_none() && !address.ip().is_loopback() && !self.danger_plaintext {
-            problems.add(at, "would speak plain HTTP to other machines: give it `tls`, a loopback address, or `danger_plaintext: true`");
+            problems.add(at, "would speak without TLS to other machines: give it `tls`, a loopback address, or `danger_plaintext: true`");
         }
         let tls = match tls {
             None => None,
@@ -137,9 +143,31 @@ impl ListenerConfig {
             written: text.clone(),
             name: self.name().to_owned(),
             tls,
+            mqtt,
             proxies,
             forward_auth: self.forward_auth.clone(),
         })
+    }
+
+    /// The path that connections of MQTT stand for; notes every problem.
+    fn mqtt_path(&self, at: &str, problems: &mut Problems) -> Option<Uri> {
+        let at = format_args!("{at}.path");
+        match (self.protocol, &self.path) {
+            (Spoken::Http, None) => None,
+            (Spoken::Http, Some(_)) => {
+                problems.add(at, "is of use only with `protocol: mqtt`");
+                None
+            }
+            (Spoken::Mqtt, None) => {
+                problems.add(at, "is missing: a connection of MQTT names no path, so say for which one it stands");
+                None
+            }
+            (Spoken::Mqtt, Some(path)) => {
+                let is_path = path.starts_with('/') && !path.contains(['?', '#']);
+                let path = path.parse::<Uri>().ok().filter(|_| is_path);
+                problems.take(at, path.ok_or("must be a path, such as /mqtt"))
+            }
+        }
     }
 }
 
@@ -154,6 +182,7 @@ impl Unbound {
             written,
             name,
             tls,
+            mqtt,
             proxies,
             forward_auth,
         } = self;
@@ -169,6 +198,7 @@ impl Unbound {
             address,
             name,
             tls: tls.map(ArcSwap::from_pointee),
+            mqtt,
             written,
             proxies,
             forward_auth,
@@ -215,10 +245,15 @@ impl Listener {
         self.forward_auth.is_some()
     }
 
-    /// `http` or `https`.
+    /// `http` or `https`, `mqtt` or `mqtts`.
     #[must_use]
     pub const fn scheme(&self) -> &'static str {
-        if self.tls.is_some() { "https" } else { "http" }
+        match (&self.mqtt, &self.tls) {
+            (None, None) => "http",
+            (None, Some(_)) => "https",
+            (Some(_), None) => "mqtt",
+            (Some(_), Some(_)) => "mqtts",
+        }
     }
 }
 
@@ -273,7 +308,7 @@ pub(super) async fn accept(
             Ok(held) => held,
             Err(cut) => {
                 gate.metrics().cut(&listener.name, cut.label());
-                if listener.tls.is_none() {
+                if listener.tls.is_none() && listener.mqtt.is_none() {
                     spawn_local(admission.clone().say_farewell(stream, cut));
                 }
                 return;

@@ -8,6 +8,7 @@ pub mod drain;
 pub(crate) mod frames;
 pub mod guard;
 pub mod listener;
+mod mqtt;
 pub mod peer;
 pub(crate) mod shed;
 mod streams;
@@ -28,6 +29,7 @@ use crate::config::problem::Problems;
 use crate::config::value::{Size, Span};
 use crate::forward_auth::ForwardAuthConfig;
 use crate::gate::Gate;
+use crate::mqtt::config::{MqttLimits, Spoken};
 use crate::pace::Rate;
 use crate::snapshot::Shared;
 use crate::telemetry::batch::{batch_lines, end_batches};
@@ -48,11 +50,18 @@ pub struct ListenerConfig {
     /// The name in metrics. Default: the address.
     #[serde(default)]
     pub name: Option<String>,
-    /// Certificates and versions. Without it the listener speaks plain HTTP/1.1, for clients on
-    /// the same machine.
+    /// What is spoken: `http`, or `mqtt` (over TLS by ALPN `mqtt`, or without ALPN).
+    #[serde(default)]
+    pub protocol: Spoken,
+    /// The path that a connection of MQTT stands for, since it names none: by it and the host that
+    /// is asked for by SNI its route is found, one with `protocol: mqtt`.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// Certificates and versions. Without it the listener speaks plain HTTP/1.1 or MQTT, for
+    /// clients on the same machine.
     #[serde(default)]
     pub tls: Option<TlsConfig>,
-    /// Danger: speaks plain HTTP on an address that other machines reach. Tokens and passwords
+    /// Danger: speaks without TLS on an address that other machines reach. Tokens and passwords
     /// can then be read on the way, unless something in front terminates TLS.
     #[serde(default)]
     pub danger_plaintext: bool,
@@ -140,6 +149,8 @@ pub struct LimitsConfig {
     pub http2_streams: u32,
     /// The most streams that an HTTP/2 client may reset within ten seconds.
     pub http2_resets: u32,
+    /// Bounds on what clients of MQTT may take.
+    pub mqtt: MqttLimits,
     /// The most frames that carry nothing (pings, settings, priorities, continuations, empty
     /// data) that an HTTP/2 client may send within ten seconds.
     pub http2_control_frames: u32,
@@ -169,6 +180,7 @@ impl Default for LimitsConfig {
             http2_streams: 128,
             http2_resets: 500,
             http2_control_frames: 2000,
+            mqtt: MqttLimits::default(),
         }
     }
 }
@@ -205,7 +217,8 @@ impl LimitsConfig {
             ("hashing_threads", self.hashing_threads == 0),
             ("http2_streams", self.http2_streams == 0),
         ];
-        for (key, _) in is_zero.into_iter().filter(|(_, is_zero)| *is_zero) {
+        let is_zero = is_zero.into_iter().chain(self.mqtt.is_zero());
+        for (key, _) in is_zero.filter(|(_, is_zero)| *is_zero) {
             problems.add(
                 format_args!("limits.{key}"),
                 "must be more than nothing: with none, nobody could be served",

@@ -17,6 +17,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::config::files::Files;
 use crate::config::problem::Problems;
+use crate::mqtt::config::Spoken;
 
 /// Certificates and versions of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -103,7 +104,12 @@ impl Tls {
 impl TlsConfig {
     /// Reads certificates and keys; notes every problem.
     #[must_use]
-    pub fn build(&self, at: &str, files: &Files, problems: &mut Problems) -> Option<Tls> {
+    pub fn build(
+        &self,
+        (at, spoken): (&str, Spoken),
+        files: &Files,
+        problems: &mut Problems,
+    ) -> Option<Tls> {
         let default = read(at, &self.certificate, &self.private_key, files, problems);
         let others = self.sni.iter().enumerate().filter_map(|(index, other)| {
             let at = format!("{at}.sni[{index}]");
@@ -124,7 +130,7 @@ impl TlsConfig {
             default: Arc::clone(&default.key),
         };
         certificates.insert(0, default);
-        let config = self.server_config(resolver);
+        let config = self.server_config(resolver, spoken);
         Some(Tls {
             config: Arc::new(problems.take(at, config)?),
             certificates,
@@ -132,7 +138,11 @@ impl TlsConfig {
         })
     }
 
-    fn server_config(&self, resolver: Resolver) -> Result<ServerConfig, rustls::Error> {
+    fn server_config(
+        &self,
+        resolver: Resolver,
+        spoken: Spoken,
+    ) -> Result<ServerConfig, rustls::Error> {
         let versions: &[_] = match self.min_version {
             TlsVersion::Tls12 => &[&TLS13, &TLS12],
             TlsVersion::Tls13 => &[&TLS13],
@@ -142,7 +152,10 @@ impl TlsConfig {
             .with_protocol_versions(versions)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(resolver));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = match spoken {
+            Spoken::Http => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            Spoken::Mqtt => vec![b"mqtt".to_vec()],
+        };
         config.ticketer = aws_lc_rs::Ticketer::new()?;
         Ok(config)
     }

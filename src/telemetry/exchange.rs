@@ -39,6 +39,15 @@ struct Facts {
     is_tunnel: bool,
     tunnel_end: Option<End>,
     trace: Option<Box<Trace>>,
+    mqtt: Option<Box<Mqtt>>,
+}
+
+/// What is known of a session of MQTT.
+#[derive(Debug)]
+struct Mqtt {
+    version: &'static str,
+    client_id: String,
+    bytes: Option<[u64; 2]>,
 }
 
 /// Who was authenticated, without a copy of the name.
@@ -73,6 +82,7 @@ impl Exchange {
             is_tunnel: false,
             tunnel_end: None,
             trace: None,
+            mqtt: None,
         };
         Self {
             facts: Box::new(facts),
@@ -175,6 +185,24 @@ impl Exchange {
 }
 
 impl Exchange {
+    /// It is a session of MQTT, of this version and client. Of a very long client identifier the
+    /// beginning is kept.
+    pub fn connected(&mut self, version: &'static str, client_id: &str) {
+        let client_id = client_id.chars().take(MOST_CLIENT_ID).collect();
+        self.facts.mqtt = Some(Box::new(Mqtt {
+            version,
+            client_id,
+            bytes: None,
+        }));
+    }
+
+    /// So many bytes went from the client to the upstream behind CONNECT, and so many back.
+    pub fn carried(&mut self, up: u64, down: u64) {
+        if let Some(mqtt) = &mut self.facts.mqtt {
+            mqtt.bytes = Some([up, down]);
+        }
+    }
+
     /// The tunnel ended so.
     pub fn tunnel_ended(&mut self, end: End) {
         self.facts.tunnel_end = Some(end);
@@ -215,6 +243,10 @@ macro_rules! event {
             side = $facts.reason.map(|reason| reason.side().label()),
             cause = $facts.cause.as_deref(),
             tunnel_end = $facts.tunnel_end.map(End::label),
+            mqtt.version = $facts.mqtt.as_ref().map(|mqtt| mqtt.version),
+            mqtt.client_id = $facts.mqtt.as_ref().map(|mqtt| &*mqtt.client_id),
+            bytes_up = $facts.mqtt.as_ref().and_then(|mqtt| Some(mqtt.bytes?[0])),
+            bytes_down = $facts.mqtt.as_ref().and_then(|mqtt| Some(mqtt.bytes?[1])),
             duration_ms = milliseconds($whole),
             upstream_duration_ms = milliseconds($facts.upstream_time),
             request_id = $facts.request_id.to_str().ok(),
@@ -252,6 +284,9 @@ impl Facts {
         }
     }
 }
+
+/// Characters of a client identifier that are logged.
+const MOST_CLIENT_ID: usize = 128;
 
 fn milliseconds(span: Duration) -> f64 {
     // Three digits: microseconds.

@@ -67,7 +67,11 @@ metrics! {
     gauge in_flight "tollgate_requests_in_flight" ["route"]
         "Exchanges under way.";
     gauge tunnels "tollgate_tunnels_open" ["route"]
-        "WebSocket tunnels that are open.";
+        "WebSocket tunnels and sessions of MQTT that are open.";
+    counter mqtt_connects "tollgate_mqtt_connects_total" ["route", "version", "result", "reason"]
+        "Judgements of MQTT's CONNECT, its upstream's answer included, by version, result and reason.";
+    counter mqtt_denied "tollgate_mqtt_denied_total" ["route", "action"]
+        "Packets of MQTT that were refused for their topics, by what was asked for: publish or subscribe.";
     counter authentication "tollgate_authentication_total" ["route", "location", "result", "reason"]
         "Judgements of presented credentials, by where they stood, result and reason.";
     counter authorization "tollgate_authorization_total" ["route", "result", "reason"]
@@ -165,6 +169,18 @@ impl Metrics {
         self.logins
             .with_label_values(&[dialect, result, reason])
             .inc();
+    }
+
+    /// A CONNECT was judged.
+    pub fn mqtt_connect(&self, route: &str, version: &str, refused: Option<Reason>) {
+        let [result, reason] = outcome(refused);
+        let labels = [route, version, result, reason];
+        self.mqtt_connects.with_label_values(&labels).inc();
+    }
+
+    /// A packet was refused for its topics.
+    pub fn mqtt_denied(&self, route: &str, action: &str) {
+        self.mqtt_denied.with_label_values(&[route, action]).inc();
     }
 
     /// A refresh succeeded or was refused.

@@ -22,13 +22,15 @@ use crate::config::value::{Expanded, Span};
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamConfig {
-    /// Where it listens: `http://host:port`, `https://host:port` or `unix:/path`. A name stands for
+    /// Where it listens: `http://host:port`, `https://host:port` or `unix:/path`; with
+    /// `protocol: mqtt`, `mqtt://host:port` or `mqtts://host:port`. A name stands for
     /// all addresses that the DNS has for it, asked again when their time to live is over. Of two
     /// addresses picked by chance, the one with fewer requests under way gets a request; one that
     /// cannot be reached is passed over.
     pub endpoints: Vec<Expanded>,
     /// What is spoken: HTTP/1.1, or HTTP/2 (over `http://` and Unix sockets without TLS, "h2c" by
-    /// prior knowledge), which gRPC needs. WebSockets need HTTP/1.1.
+    /// prior knowledge), which gRPC needs. WebSockets need HTTP/1.1. Or MQTT over plain
+    /// connections, for routes with `protocol: mqtt`.
     #[serde(default)]
     pub protocol: Protocol,
     /// A PEM file with the certificates that sign the endpoints' certificates. Default: the
@@ -258,6 +260,14 @@ impl UpstreamConfig {
             let endpoint = Endpoint::parse(&url.0, self.server_name.as_deref());
             endpoints.extend(problems.take(format_args!("{at}.endpoints[{index}]"), endpoint));
         }
+        for (index, endpoint) in endpoints.iter().enumerate() {
+            if !endpoint.is_of(self.protocol) {
+                problems.add(
+                    format_args!("{at}.endpoints[{index}]"),
+                    "does not go with the upstream's `protocol`: mqtt:// and mqtts:// are for `mqtt`, http:// and https:// for the others",
+                );
+            }
+        }
         self.check(&at, problems);
         let has_tls = endpoints.iter().any(|endpoint| endpoint.tls_name.is_some());
         let useless = [
@@ -314,6 +324,16 @@ impl UpstreamConfig {
                 "client_certificate and client_key belong together",
             );
         }
+        let asks_path = self
+            .health_check
+            .as_ref()
+            .is_some_and(|check| check.path.is_some());
+        if asks_path && self.protocol == Protocol::Mqtt {
+            problems.add(
+                format_args!("{at}.health_check.path"),
+                "an upstream of MQTT has no paths; without one, a connection is enough",
+            );
+        }
         if let Some(check) = &self.health_check {
             check.check(&format!("{at}.health_check"), problems);
         }
@@ -363,11 +383,12 @@ impl UpstreamConfig {
             }
             _ => builder.with_no_client_auth(),
         };
-        let protocol: &[u8] = match self.protocol {
-            Protocol::Http1 => b"http/1.1",
-            Protocol::Http2 => b"h2",
+        config.alpn_protocols = match self.protocol {
+            Protocol::Http1 => vec![b"http/1.1".to_vec()],
+            Protocol::Http2 => vec![b"h2".to_vec()],
+            // Few brokers know it, and some refuse what they do not know.
+            Protocol::Mqtt => Vec::new(),
         };
-        config.alpn_protocols = vec![protocol.to_vec()];
         Some(Arc::new(config))
     }
 }

@@ -26,12 +26,12 @@ pub struct Upstream {
     lanes: RefCell<Vec<Rc<Lane>>>,
     /// The cluster's when `lanes` were made.
     version: Cell<u64>,
-    breaker: Breaker,
+    pub(super) breaker: Breaker,
     pub(super) budget: Budget,
 }
 
 /// The most addresses that are tried for one request.
-const MOST_TRIES: usize = 5;
+pub(super) const MOST_TRIES: usize = 5;
 
 /// What a request is sent with.
 pub(super) struct Way {
@@ -46,7 +46,7 @@ impl Upstream {
     #[must_use]
     pub fn new(spec: Arc<UpstreamSpec>, metrics: UpstreamMetrics) -> Rc<Self> {
         let turns = match spec.config.protocol {
-            Protocol::Http1 => spec.connections,
+            Protocol::Http1 | Protocol::Mqtt => spec.connections,
             Protocol::Http2 => spec.connections.saturating_mul(STREAMS),
         };
         Rc::new(Self {
@@ -103,11 +103,7 @@ impl Upstream {
             self.metrics.fault(UpstreamFault::Busy);
             Refusal::with_cause(Reason::UpstreamUnavailable, busy)
         })?;
-        self.catch_up();
-        if self.lanes.borrow().is_empty() {
-            let _ = timeout(config.connect_timeout.0, self.spec.cluster.known()).await;
-            self.catch_up();
-        }
+        self.know_lanes().await;
         let mut tried: Vec<_> = avoided.cloned().into_iter().collect();
         let mut last = None;
         let first = self.pick(now, &tried).or_else(|| self.pick(now, &[]));
@@ -141,7 +137,17 @@ impl Upstream {
         Err(self.no_way(last))
     }
 
-    fn no_way(&self, last: Option<OpenError>) -> Refusal {
+    /// Takes over what the cluster's members are, once its names are known.
+    pub(super) async fn know_lanes(&self) {
+        self.catch_up();
+        if self.lanes.borrow().is_empty() {
+            let limit = self.spec.config.connect_timeout.0;
+            let _ = timeout(limit, self.spec.cluster.known()).await;
+            self.catch_up();
+        }
+    }
+
+    pub(super) fn no_way(&self, last: Option<OpenError>) -> Refusal {
         match last {
             Some(error @ OpenError::Timeout { .. }) => {
                 Refusal::with_cause(Reason::UpstreamTimeout, error)
@@ -180,7 +186,7 @@ impl Upstream {
     /// Of two members picked by chance, the one with fewer requests of this worker under way
     /// ("power of two choices"); none that was tried. One that is passed over gets its chance
     /// where no other is left; one that fails its health checks does not.
-    fn pick(&self, now: Instant, tried: &[Rc<Lane>]) -> Option<Rc<Lane>> {
+    pub(super) fn pick(&self, now: Instant, tried: &[Rc<Lane>]) -> Option<Rc<Lane>> {
         let lanes = self.lanes.borrow();
         let cluster = &self.spec.cluster;
         if let [only] = lanes.as_slice() {
@@ -205,7 +211,8 @@ impl Upstream {
             member: lane.member.to_string(),
         };
         match self.spec.config.protocol {
-            Protocol::Http1 => {
+            // No request goes to an upstream of MQTT: the config is refused.
+            Protocol::Http1 | Protocol::Mqtt => {
                 let opening = Link::open(&self.spec, &self.metrics, &lane.member);
                 let opened = timeout(limit, opening).await.map_err(late)?;
                 Ok((opened?, false))

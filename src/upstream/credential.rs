@@ -145,6 +145,15 @@ pub fn basic(username: &str, password: &str) -> HeaderValue {
     value
 }
 
+/// The name and password of such a value; nothing for another header's.
+#[must_use]
+pub fn pair(value: &HeaderValue) -> Option<(String, Zeroizing<String>)> {
+    let encoded = value.as_bytes().strip_prefix(b"Basic ")?;
+    let pair = Zeroizing::new(STANDARD.decode(encoded).ok()?);
+    let (username, password) = str::from_utf8(&pair).ok()?.split_once(':')?;
+    Some((username.to_owned(), Zeroizing::new(password.to_owned())))
+}
+
 /// A copy with bytes of its own: a clone would count references in a place that all workers write.
 pub(super) fn own_copy(value: &HeaderValue) -> HeaderValue {
     let copy = HeaderValue::from_bytes(value.as_bytes());

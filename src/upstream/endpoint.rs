@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use http::Uri;
 use rustls::pki_types::ServerName;
 
+use super::Protocol;
+
 /// One endpoint, as configured.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
@@ -54,7 +56,9 @@ impl Endpoint {
             url
         };
         let wrong = |what: &str| {
-            format!("`{shown}` {what}; write http://host:port, https://host:port or unix:/path")
+            format!(
+                "`{shown}` {what}; write http://host:port, https://host:port or unix:/path; mqtt://host:port or mqtts://host:port with `protocol: mqtt`"
+            )
         };
         if let Some(path) = url.strip_prefix("unix:") {
             if !path.starts_with('/') {
@@ -68,8 +72,8 @@ impl Endpoint {
         }
         let uri = url.parse::<Uri>().map_err(|_| wrong("is not a URL"))?;
         let is_tls = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
+            Some("http" | "mqtt") => false,
+            Some("https" | "mqtts") => true,
             _ => return Err(wrong("has no scheme that is known")),
         };
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
@@ -84,7 +88,12 @@ impl Endpoint {
         let host = authority.host().trim_matches(['[', ']']).to_owned();
         let port = authority
             .port_u16()
-            .unwrap_or(if is_tls { 443 } else { 80 });
+            .unwrap_or_else(|| match uri.scheme_str() {
+                Some("https") => 443,
+                Some("mqtt") => 1883,
+                Some("mqtts") => 8883,
+                _ => 80,
+            });
         let tls_name = match is_tls {
             false => None,
             true => {
@@ -101,5 +110,15 @@ impl Endpoint {
             place,
             tls_name,
         })
+    }
+
+    /// Whether its scheme is one of this protocol; a Unix socket has none.
+    pub(super) fn is_of(&self, protocol: Protocol) -> bool {
+        match self.url.split_once("://") {
+            None => true,
+            Some((scheme, _)) => {
+                (protocol == Protocol::Mqtt) == scheme.to_ascii_lowercase().starts_with("mqtt")
+            }
+        }
     }
 }

@@ -101,7 +101,7 @@ async fn check(
     };
     let host = config.host.as_deref().unwrap_or(&spec.authority);
     let status = match spec.config.protocol {
-        Protocol::Http1 => {
+        Protocol::Http1 | Protocol::Mqtt => {
             let request = request(path.parse().map_err(http::Error::from)?, Some(host))?;
             let (mut sender, connection) = http1::handshake(stream).await?;
             let connection = tokio::spawn(connection);

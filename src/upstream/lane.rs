@@ -118,7 +118,7 @@ impl Lane {
     /// A connection that can be used at once.
     pub(super) fn take(&self, spec: &UpstreamSpec, now: Instant) -> Option<Link> {
         match spec.config.protocol {
-            Protocol::Http1 => self.take_idle(spec, now),
+            Protocol::Http1 | Protocol::Mqtt => self.take_idle(spec, now),
             Protocol::Http2 => self.take_stream(spec, now),
         }
     }

@@ -13,6 +13,7 @@ mod found;
 mod health;
 mod lane;
 pub mod leftover;
+mod line;
 mod open;
 pub mod respond;
 pub mod retry;
@@ -41,6 +42,8 @@ pub enum Protocol {
     Http1,
     /// HTTP/2.
     Http2,
+    /// MQTT over connections of its own, one for each session.
+    Mqtt,
 }
 
 /// An upstream, ready for use by any worker.

@@ -32,6 +32,12 @@ pub enum End {
     Expired,
     /// The token was revoked.
     Revoked,
+    /// A client of MQTT broke a rule of the protocol.
+    ProtocolError,
+    /// A client of MQTT sent a larger packet than it may.
+    PacketTooLarge,
+    /// A client of MQTT published or subscribed where it may not.
+    TopicNotAllowed,
 }
 
 impl End {
@@ -45,6 +51,9 @@ impl End {
             Self::Early => "sent_before_upgrade",
             Self::Expired => "expired",
             Self::Revoked => "revoked",
+            Self::ProtocolError => "protocol_error",
+            Self::PacketTooLarge => "packet_too_large",
+            Self::TopicNotAllowed => "topic_not_allowed",
         }
     }
 }
@@ -60,7 +69,7 @@ pub struct Rights {
 
 impl Rights {
     /// Ends when they do.
-    async fn ended(self) -> End {
+    pub(crate) async fn ended(self) -> End {
         let expired = async {
             match self.lifetime {
                 Some(lifetime) => sleep(lifetime).await,
@@ -110,7 +119,7 @@ pub async fn join(
 }
 
 /// What `server` serves HTTP/1 over, but read as it comes.
-type Downstream = Patient<Stream>;
+pub(crate) type Downstream = Patient<Stream>;
 
 /// Copies both ways. When one end has closed, the other gets what is on the way to it, and a
 /// moment for its last words.
@@ -180,7 +189,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const CLOSING: Duration = Duration::from_secs(5);
 
 /// The client's end, unless it spoke before it was allowed to: such bytes were never judged.
-fn without_early_bytes(upgraded: Upgraded) -> Option<Downstream> {
+pub(crate) fn without_early_bytes(upgraded: Upgraded) -> Option<Downstream> {
     let parts = upgraded
         .downcast::<TokioIo<Inspected<Downstream, Framing>>>()
         .ok()?;

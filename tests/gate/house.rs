@@ -12,15 +12,25 @@ lib       |
 cli       | admin authority clock config credential demo dialect identity memory refusal route server snapshot store telemetry token upstream
 cli/summary | dialect::LoginConfig route server::ListenerConfig
 demo      | cli clock config identity telemetry
-admin     | authority clock config credential dialect identity::operators refusal route server snapshot store telemetry token
-server    | clock config dialect::LoginConfig forward_auth gate inspected linger local pace patient refusal snapshot stream strict telemetry token
+admin     | authority clock config credential dialect identity::operators mqtt::config::Spoken refusal route server snapshot store telemetry token
+server    | clock config dialect::LoginConfig forward_auth gate inspected linger local mqtt pace patient refusal snapshot stream strict telemetry token
 
 gate      | admit answer authority body clock cors dialect endpoint identity refusal route rules server::LimitsConfig server::guard server::peer snapshot telemetry token upstream walk
 admit     | clock credential endpoint gate refusal route rules same_site server::peer telemetry::trace::Stage token walk
-walk      | answer body cors dialect forward_auth::Question refusal route::Route rules server::guard snapshot telemetry token upstream
+walk      | answer body cors dialect forward_auth::Question mqtt::Pending refusal route::Route rules server::guard snapshot telemetry token upstream
 rules     | cors::Cors refusal route snapshot telemetry upstream
 endpoint  | clock config cookie dialect identity page refusal same_site snapshot store telemetry token upstream
-snapshot  | clock config dialect identity memory refusal route server::LimitsConfig server::ListenerConfig store telemetry::trace token upstream
+snapshot  | clock config dialect identity memory mqtt::config mqtt::subjects refusal route server::LimitsConfig server::ListenerConfig store telemetry::trace token upstream
+mqtt          | admit answer authority body clock config credential gate patient refusal route rules server stream telemetry token upstream walk
+mqtt/answer   | refusal
+mqtt/config   | config
+mqtt/connect  |
+mqtt/flow     |
+mqtt/packet   |
+mqtt/pattern  | token::verify
+mqtt/rules    | config::problem refusal token::verify
+mqtt/subjects |
+mqtt/websocket |
 
 answer    | credential dialect page refusal route upstream::translate::X_REQUEST_ID
 authority | refusal
@@ -32,7 +42,7 @@ page      |
 same_site |
 https     |
 
-route        | config cors dialect page refusal token upstream
+route        | config cors dialect mqtt::config mqtt::rules page refusal token upstream
 route/path   | refusal
 route/policy | config::problem refusal token
 route/table  | refusal

@@ -53,6 +53,7 @@ mod messages;
 mod metrics;
 mod monitoring;
 mod mounts;
+mod mqtt;
 mod oauth2;
 mod oidc;
 mod pace;

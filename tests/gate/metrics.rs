@@ -8,6 +8,7 @@ use crate::support::client::{connect, connect_tls, read_response, send};
 use crate::support::frames::{END_STREAM, Frames};
 use crate::support::gate::{Builder, Gate, claims, sign, sign_as};
 use crate::support::issuer::{Issuer, IssuerKey};
+use crate::support::mqtt::{Broker, Client, Connect as MqttConnect, V5, publish};
 use crate::support::upstream::Upstream;
 
 const ROUTES: &str = "
@@ -15,6 +16,10 @@ const ROUTES: &str = "
   - { path: /open/**, name: open, upstream: app, public: true }
   - { path: /down/**, name: down, upstream: down, public: true }
 ";
+
+/// Where nothing may be published.
+const MQTT_ROUTE: &str =
+    "  - { path: /mqtt, name: mqtt, upstream: broker, protocol: mqtt, mqtt: { publish: [] } }\n";
 
 /// Every metric of the table in the source, with its type.
 fn table() -> Vec<(String, String)> {
@@ -39,16 +44,17 @@ pub(crate) fn busy_gate() -> Gate {
         write!(stream, "HTTP/1.1 {status} A\r\ncontent-length: 2\r\n\r\nok").is_ok()
     });
     let app = format!(
-        "  app: {{ endpoints: [ \"http://{}\" ], health_check: {{}} }}\n  down: {{ endpoints: [ \"http://127.0.0.1:1\" ] }}",
-        upstream.address
+        "  app: {{ endpoints: [ \"http://{}\" ], health_check: {{}} }}\n  down: {{ endpoints: [ \"http://127.0.0.1:1\" ] }}\n  broker: {{ endpoints: [ \"mqtt://{}\" ], protocol: mqtt }}",
+        upstream.address,
+        Broker::start().address
     );
     let issuer = Issuer::with(&[&IssuerKey::new("e1", "ES256")]);
     let entry = issuer.entry(", subject_prefix: \"x:\"");
     let identity = format!("identity: [ {{ users_file: users.yaml }}, {entry} ]");
-    let gate = Builder::standard(upstream.address, ROUTES)
+    let gate = Builder::standard(upstream.address, &format!("{ROUTES}{MQTT_ROUTE}"))
         .line("identity:", &identity)
         .line("  app:", &app)
-        .line("listeners:", "listeners: [ { address: \"127.0.0.1:0\", name: plain }, { address: \"127.0.0.1:0\", name: secure, tls: { certificate: a.crt, private_key: a.key } } ]")
+        .line("listeners:", "listeners: [ { address: \"127.0.0.1:0\", name: plain }, { address: \"127.0.0.1:0\", name: secure, tls: { certificate: a.crt, private_key: a.key } }, { address: \"127.0.0.1:0\", name: mqtt, protocol: mqtt, path: /mqtt } ]")
         .certificate("a", &["gate.example"])
         .start();
     let checks = "tollgate_upstream_health_checks_total{result=\"ok\",upstream=\"app\"}";
@@ -93,6 +99,12 @@ pub(crate) fn make_busy(gate: &Gate) {
     let mut connection = Frames::connect(gate.listeners[1], &certificate, &[]);
     connection.request(1, END_STREAM, &[("connection", "close")]);
     assert_eq!(connection.answer(1), None);
+    let session = MqttConnect::with_token(V5, token);
+    let mut client = Client(connect(gate.listeners[2]));
+    client.send(session.bytes());
+    assert_eq!(client.read().unwrap()[3], 0);
+    client.send(publish(V5, (1, 7), "a", b""));
+    assert_eq!(client.read().unwrap()[4], 0x87);
 }
 
 #[test]
@@ -183,6 +195,10 @@ upstream_errors_total{kind="connect",upstream="down"} 1
 tls_handshakes_total{listener="secure",result="ok",version="1.3"} 2
 connections_total{listener="secure"} 2
 http2_streams_cut_total{cause="malformed",listener="secure"} 1
+mqtt_connects_total{reason="none",result="ok",route="mqtt",version="5.0"} 1
+mqtt_denied_total{action="publish",route="mqtt"} 1
+authentication_total{location="connect",reason="none",result="ok",route="mqtt"} 1
+upstream_requests_total{code_class="1xx",upstream="broker"} 1
 config_last_reload_successful 1
 requests_in_flight{route="api"} 0
 "#;

@@ -17,7 +17,7 @@ const USERS: &str = "identity: [ { users_file: users.yaml } ]";
 const ADMIN: &str = "admin: { address: \"127.0.0.1:0\" }";
 
 /// What is wrong, and by which change of a good config it comes about.
-const MISTAKES: [(&str, &str, &str); 71] = [
+const MISTAKES: [(&str, &str, &str); 82] = [
     (
         "not YAML",
         LISTENER,
@@ -316,6 +316,61 @@ const MISTAKES: [(&str, &str, &str); 71] = [
         "traces of more than all",
         "workers: 2",
         "tracing: { otlp: { endpoint: \"http://127.0.0.1:4318/v1/traces\", sample: 2, timeout: 0s } }",
+    ),
+    (
+        "a listener of MQTT without a path",
+        LISTENER,
+        "listeners: [ { address: \"127.0.0.1:0\", protocol: mqtt } ]",
+    ),
+    (
+        "a listener of MQTT with what is no path",
+        LISTENER,
+        "listeners: [ { address: \"127.0.0.1:0\", protocol: mqtt, path: \"/mqtt?x\" } ]",
+    ),
+    (
+        "a listener of HTTP with a path",
+        LISTENER,
+        "listeners: [ { address: \"127.0.0.1:0\", path: /mqtt } ]",
+    ),
+    (
+        "a listener of MQTT to which no route belongs",
+        LISTENER,
+        "listeners: [ { address: \"127.0.0.1:0\", protocol: mqtt, path: /api/x } ]",
+    ),
+    (
+        "an upstream of MQTT by HTTP",
+        APP,
+        "app: { endpoints: [ \"http://127.0.0.1:9\" ], protocol: mqtt, health_check: { path: / } }",
+    ),
+    (
+        "an upstream of HTTP by MQTT",
+        APP,
+        "app: { endpoints: [ \"mqtts://127.0.0.1\" ] }",
+    ),
+    (
+        "requests to an upstream of MQTT",
+        APP,
+        "app: { endpoints: [ \"mqtt://127.0.0.1\" ], protocol: mqtt }",
+    ),
+    (
+        "rules of MQTT where it is not spoken",
+        "name: api,",
+        "name: api, mqtt: { client_id: a },",
+    ),
+    (
+        "MQTT that cannot be",
+        "name: api, upstream: app, credential: { basic: { username: gate, password_file: upstream-password } }",
+        "name: api, upstream: app, protocol: mqtt, public: true, methods: [ GET ], credential: { header: { name: x-key, value_file: upstream-password } }",
+    ),
+    (
+        "patterns of MQTT that cannot be meant",
+        "name: api,",
+        "name: api, protocol: mqtt, mqtt: { client_id: \"{user}-*\", publish: [ \"a/#/b\", \"a+\", \"{sub\" ], subscribe: [ \"\" ] },",
+    ),
+    (
+        "bounds of MQTT that keep everybody out",
+        "workers: 2",
+        "limits: { mqtt: { connect_timeout: 0s, connect_size: 0B, packet_size: 0B } }",
     ),
 ];
 

@@ -12,6 +12,7 @@ pub(crate) mod http2;
 pub(crate) mod http2_upstream;
 pub(crate) mod issuer;
 pub(crate) mod jar;
+pub(crate) mod mqtt;
 pub(crate) mod observe;
 pub(crate) mod raw;
 pub(crate) mod recorder;

@@ -1,0 +1,254 @@
+//! May this principal connect as this client, and publish and subscribe there?
+
+use std::collections::HashSet;
+
+use mqtt_proto::{QosPid, v3, v5};
+
+use super::Version;
+use super::answer::{Goodbye, refuse_filters, refuse_message};
+use super::config::MqttConfig;
+use super::connect::Connect;
+use super::packet::{Header, kind};
+use super::pattern::{Filter, Glob, Template, check_filter, unshared};
+use crate::config::problem::Problems;
+use crate::refusal::Reason;
+use crate::token::verify::VerifiedToken;
+
+/// A route's rules, ready for use.
+#[derive(Debug, Default)]
+pub(crate) struct Rules {
+    client_id: Option<Template>,
+    publish: Option<Vec<Template>>,
+    subscribe: Option<Vec<Template>>,
+    username_is_subject: bool,
+}
+
+impl MqttConfig {
+    /// Reads all patterns; notes every problem.
+    pub(crate) fn build(&self, at: &str, problems: &mut Problems) -> Rules {
+        let client_id = self.client_id.as_ref().and_then(|text| {
+            let template = Template::parse(text);
+            problems.take(format_args!("{at}.client_id"), template)
+        });
+        let mut filters = |key: &str, texts: &Option<Vec<String>>| {
+            let texts = texts.as_ref()?.iter().enumerate();
+            let templates = texts.filter_map(|(index, text)| {
+                let template = check_filter(text).and_then(|()| Template::parse(text));
+                problems.take(format_args!("{at}.{key}[{index}]"), template)
+            });
+            Some(templates.collect())
+        };
+        Rules {
+            publish: filters("publish", &self.publish),
+            subscribe: filters("subscribe", &self.subscribe),
+            client_id,
+            username_is_subject: self.username_is_subject,
+        }
+    }
+}
+
+impl Rules {
+    /// The claims that they ask for.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = &String> {
+        let filters = [&self.publish, &self.subscribe].into_iter().flatten();
+        let templates = self.client_id.iter().chain(filters.flatten());
+        templates.flat_map(Template::claims)
+    }
+
+    /// Judges a CONNECT; with the rules for what follows, if there are any.
+    ///
+    /// # Errors
+    /// [`Reason::ClientIdNotAllowed`], [`Reason::TopicNotAllowed`] for its will's topic,
+    /// [`Reason::BadCredentials`] for a user name that is not the subject.
+    pub(crate) fn judge(
+        &self,
+        connect: &Connect,
+        principal: &VerifiedToken,
+    ) -> Result<Option<Topics>, Reason> {
+        if let Some(template) = &self.client_id {
+            let readings = template.readings(principal);
+            let id = connect.client_id();
+            if !readings
+                .into_iter()
+                .any(|reading| Glob::new(reading).fits(id))
+            {
+                return Err(Reason::ClientIdNotAllowed);
+            }
+        }
+        let is_subject = connect.username() == Some(principal.subject());
+        if self.username_is_subject && !is_subject {
+            return Err(Reason::BadCredentials);
+        }
+        if self.publish.is_none() && self.subscribe.is_none() {
+            return Ok(None);
+        }
+        let read = |templates: &Option<Vec<Template>>| {
+            let templates = templates.as_ref()?.iter();
+            let readings = templates.flat_map(|template| template.readings(principal));
+            Some(readings.map(|reading| Filter::new(&reading)).collect())
+        };
+        let topics = Topics {
+            version: connect.version(),
+            publish: read(&self.publish),
+            subscribe: read(&self.subscribe),
+            aliases: HashSet::new(),
+        };
+        let will = connect.will_topic();
+        if will.is_some_and(|topic| !topics.may_publish(topic)) {
+            return Err(Reason::TopicNotAllowed);
+        }
+        Ok(Some(topics))
+    }
+}
+
+/// What one session may do with topics.
+#[derive(Debug)]
+pub(crate) struct Topics {
+    version: Version,
+    publish: Option<Vec<Filter>>,
+    subscribe: Option<Vec<Filter>>,
+    /// Topic aliases that stand for topics which were allowed.
+    aliases: HashSet<u16>,
+}
+
+/// What becomes of a packet.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It goes on.
+    Pass,
+    /// It does not; the client gets this instead.
+    Answer(Denied, Vec<u8>),
+    /// It does not, and the session ends.
+    End(Option<Denied>, Goodbye),
+}
+
+/// What was not allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Denied {
+    Publish,
+    Subscribe,
+}
+
+impl Denied {
+    /// The label in metrics.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Subscribe => "subscribe",
+        }
+    }
+}
+
+impl Topics {
+    /// Judges a whole packet of the client's.
+    pub(crate) fn judge(&mut self, packet: &[u8], header: Header) -> Verdict {
+        let verdict = match header.kind() {
+            kind::PUBLISH => self.judge_publish(packet, header),
+            kind::SUBSCRIBE => self.judge_subscribe(packet, header),
+            _ => Some(Verdict::Pass),
+        };
+        verdict.unwrap_or(Verdict::End(None, Goodbye::ProtocolError))
+    }
+
+    fn may_publish(&self, topic: &str) -> bool {
+        let allowed = self.publish.as_ref();
+        allowed.is_none_or(|allowed| allowed.iter().any(|filter| filter.holds(topic)))
+    }
+
+    fn may_subscribe(&self, filter: &str) -> bool {
+        let Some(allowed) = &self.subscribe else {
+            return true;
+        };
+        let filter = unshared(filter);
+        filter.is_some_and(|asked| allowed.iter().any(|filter| filter.holds(asked)))
+    }
+
+    /// Nothing for a packet that breaks the protocol.
+    fn judge_publish(&mut self, packet: &[u8], header: Header) -> Option<Verdict> {
+        let body = packet.get(header.size..)?;
+        let (whole, remaining) = (u32::try_from(packet.len()).ok()?, header.remaining);
+        let remaining = u32::try_from(remaining).ok()?;
+        let mut end = 0;
+        let (topic, quality, alias) = match self.version {
+            Version::V31 | Version::V311 => {
+                let header = v3::Header::new_with(header.first, remaining, whole).ok()?;
+                let message = v3::Publish::decode(body, &mut end, header).ok()?;
+                (message.topic_name, message.qos_pid, None)
+            }
+            Version::V5 => {
+                let header = v5::Header::new_with(header.first, remaining, whole).ok()?;
+                let message = v5::Publish::decode(body, &mut end, header).ok()?;
+                let alias = message.properties.topic_alias;
+                (message.topic_name, message.qos_pid, alias)
+            }
+        };
+        if end != body.len() || topic.contains('\0') || alias == Some(0) {
+            return None;
+        }
+        let is_allowed = match (topic.is_empty(), alias) {
+            // One that was never allowed stands for nothing.
+            (true, alias) => self.aliases.contains(&alias?),
+            (false, alias) => {
+                let is_allowed = self.may_publish(&topic);
+                if let Some(alias) = alias {
+                    match is_allowed {
+                        true => self.aliases.insert(alias),
+                        false => self.aliases.remove(&alias),
+                    };
+                }
+                is_allowed
+            }
+        };
+        Some(match is_allowed {
+            true => Verdict::Pass,
+            false => self.deny_message(quality),
+        })
+    }
+
+    /// Only 5.0 can say no to a message (3.1.1: MQTT-3.3.5-2), and only to one that is acknowledged.
+    fn deny_message(&self, quality: QosPid) -> Verdict {
+        let answer = |kind, id: mqtt_proto::Pid| {
+            let answer = refuse_message(kind, id.value().to_be_bytes());
+            Verdict::Answer(Denied::Publish, answer)
+        };
+        match (self.version, quality) {
+            (Version::V5, QosPid::Level1(id)) => answer(kind::PUBACK, id),
+            (Version::V5, QosPid::Level2(id)) => answer(kind::PUBREC, id),
+            _ => Verdict::End(Some(Denied::Publish), Goodbye::NotAuthorized),
+        }
+    }
+
+    fn judge_subscribe(&self, packet: &[u8], header: Header) -> Option<Verdict> {
+        let body = packet.get(header.size..)?;
+        let (whole, remaining) = (u32::try_from(packet.len()).ok()?, header.remaining);
+        let remaining = u32::try_from(remaining).ok()?;
+        let mut end = 0;
+        let (id, count, is_allowed) = match self.version {
+            Version::V31 | Version::V311 => {
+                let header = v3::Header::new_with(header.first, remaining, whole).ok()?;
+                let asked = v3::Subscribe::decode(body, &mut end, header).ok()?;
+                let mut filters = asked.topics.iter();
+                let is_allowed = filters.all(|(filter, _)| self.may_subscribe(filter));
+                (asked.pid, asked.topics.len(), is_allowed)
+            }
+            Version::V5 => {
+                let header = v5::Header::new_with(header.first, remaining, whole).ok()?;
+                let asked = v5::Subscribe::decode(body, &mut end, header).ok()?;
+                let mut filters = asked.topics.iter();
+                let is_allowed = filters.all(|(filter, _)| self.may_subscribe(filter));
+                (asked.pid, asked.topics.len(), is_allowed)
+            }
+        };
+        if end != body.len() {
+            return None;
+        }
+        if is_allowed {
+            return Some(Verdict::Pass);
+        }
+        let answer = refuse_filters(self.version, id.value().to_be_bytes(), count);
+        Some(answer.map_or(
+            Verdict::End(Some(Denied::Subscribe), Goodbye::NotAuthorized),
+            |answer| Verdict::Answer(Denied::Subscribe, answer),
+        ))
+    }
+}

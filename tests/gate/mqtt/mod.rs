@@ -1,0 +1,7 @@
+//! Does MQTT pass with a token, and only as its rules say?
+
+mod admission;
+mod ends;
+mod hostile;
+mod topics;
+mod websocket;
