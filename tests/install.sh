@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Installs what the tests against real services need: the brokers, Redis, Prometheus, curl, a Python with
-# real clients of MQTT and OAuth 2 and with validators, a Node with a real OpenID provider; Chromium and
-# what drives it; Helm, kubectl, buildah and systemd-analyze for deploy/; valgrind, which counts
-# instructions; g++, which compiles the fuzzer, and git, by which advisories are fetched. For Debian and
-# its children, as root or with sudo.
+# real clients of MQTT and OAuth 2 and with validators, a Node with a real OpenID provider and MQTT.js,
+# Mosquitto's own clients; Chromium and what drives it; Helm, kubectl, buildah and systemd-analyze for
+# deploy/; valgrind, which counts instructions; g++, which compiles the fuzzer, and git, by which
+# advisories are fetched. For Debian and its children, as root or with sudo.
 # Says nothing and touches nothing when all of it is there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-packages=(binutils buildah ca-certificates chromium curl g++ git iproute2 mosquitto prometheus python3
-    python3-venv rabbitmq-server redis-server systemd util-linux valgrind)
+packages=(binutils buildah ca-certificates chromium curl g++ git iproute2 mosquitto mosquitto-clients
+    prometheus python3 python3-venv rabbitmq-server redis-server systemd util-linux valgrind)
 python=${CARGO_TARGET_DIR:-target}/python
 node=${CARGO_TARGET_DIR:-target}/node
 tools=${CARGO_TARGET_DIR:-target}/tools

@@ -15,7 +15,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use mosquitto::Mosquitto;
-use services::{GATE, Gate, Mqtt, curl, succeeded};
+use services::{GATE, Gate, Mqtt, Over, curl, succeeded};
 
 /// What Mosquitto knows, and the gate does not.
 const CLIENT: Mqtt<'_> = Mqtt {
@@ -122,6 +122,153 @@ fn a_tunnel_ends_with_its_token_which_then_opens_no_other() {
         gate.process.said()
     );
 }
+
+#[test]
+fn a_token_in_connect_opens_the_broker_in_every_version_over_every_way() {
+    let (_mosquitto, gate) = start_for_sessions("");
+    let token = gate.mint("operator", "1m");
+    for over in WAYS {
+        for level in [3, 4, 5] {
+            let events = gate.paho((over, level), CLIENT.topic, &token, &[]);
+            let came_back = json!({ "event": "message", "payload": CLIENT.topic });
+            assert_eq!(events, [came_back], "{over:?}, {level}");
+        }
+    }
+    let sample = r#"tollgate_authentication_total{location="connect",reason="none",result="ok",route="/ws"}"#;
+    assert_eq!(gate.metric(sample), Some(3.0));
+}
+
+#[test]
+fn a_refused_client_learns_why_in_its_version() {
+    let rules =
+        "client_id: \"{sub}-*\", publish: [ \"plant/{sub}/#\" ], subscribe: [ \"plant/{sub}/#\" ]";
+    let (_mosquitto, gate) = start_for_sessions(rules);
+    let token = gate.mint("operator", "1m");
+    let forged = format!("{token}x");
+    let (own, other) = ("plant/operator/1", "plant/other/1");
+    for over in WAYS {
+        for level in [4, 5] {
+            let run = |topic, token: &str, id| {
+                gate.paho((over, level), topic, token, &["--client-id", id])
+            };
+            let refused = |by, code| [json!({ "event": "refused", "by": by, "code": code })];
+            // Paho has 5.0's codes for those of 3.1.1, too.
+            assert_eq!(run(own, &forged, "operator-1"), refused("broker", 0x86));
+            assert_eq!(run(own, &token, "other-1"), refused("broker", 0x85));
+            let code = if level == 5 { 0x87 } else { 0x80 };
+            assert_eq!(
+                run(other, &token, "operator-1"),
+                refused("subscription", code)
+            );
+            let came_back = json!({ "event": "message", "payload": own });
+            assert_eq!(run(own, &token, "operator-1"), [came_back]);
+        }
+    }
+}
+
+#[test]
+fn a_session_ends_with_its_token_and_5_0_says_so() {
+    let (_mosquitto, gate) = start_for_sessions("");
+    let token = gate.mint("operator", "4s");
+    for (over, level) in [(Over::Tls, 5), (Over::WebSocket("/ws"), 4)] {
+        let token = if level == 5 {
+            &token
+        } else {
+            &gate.mint("operator", "4s")
+        };
+        let events = gate.paho((over, level), CLIENT.topic, token, &["--stay"]);
+        let [message, end] = &events[..] else {
+            panic!("not a message and an end: {events:?}")
+        };
+        assert_eq!(message["event"], "message");
+        assert_eq!(end["event"], "disconnected");
+        if level == 5 {
+            assert_eq!(end["code"], 0xa0, "{end}");
+        }
+        let late = end["at"].as_f64().expect("a time") - expiry(token);
+        assert!(
+            (0.0..10.0).contains(&late),
+            "it ended {late} s after its token"
+        );
+    }
+}
+
+#[test]
+fn mosquittos_own_clients_pass_in_every_version() {
+    let (_mosquitto, gate) = start_for_sessions("");
+    let token = gate.mint("operator", "1m");
+    let port = gate.mqtts.as_deref().expect("a listener of MQTT");
+    let ca = gate.folder.file("tls.crt");
+    let run = |program: &str, version: &str, password: &str, more: &[&str]| {
+        Command::new(program)
+            .args(["-h", "127.0.0.1", "-p", port, "-V", version, "--cafile"])
+            .arg(&ca)
+            .args(["-u", "anybody", "-P", password, "-q", "1", "-t", version])
+            .args(more)
+            .output()
+            .expect("mosquitto-clients; run tests/install.sh")
+    };
+    for version in ["mqttv31", "mqttv311", "mqttv5"] {
+        succeeded(&run(
+            "mosquitto_pub",
+            version,
+            &token,
+            &["-r", "-m", "21.5"],
+        ));
+        let heard = run("mosquitto_sub", version, &token, &["-C", "1", "-W", "20"]);
+        assert_eq!(succeeded(&heard).trim(), "21.5", "{version}");
+        let refused = run("mosquitto_pub", version, "x", &["-m", "21.5"]);
+        assert!(!refused.status.success(), "{version}");
+    }
+}
+
+#[test]
+fn mqtt_js_passes_over_websockets_and_tls() {
+    let (_mosquitto, gate) = start_for_sessions("");
+    let token = gate.mint("operator", "1m");
+    for over in WAYS {
+        for level in [4, 5] {
+            let event = gate.mqtt_js((over, level), CLIENT.topic, &token);
+            let came_back = json!({ "event": "message", "payload": CLIENT.topic });
+            assert_eq!(event, came_back, "{over:?}, {level}");
+            let code = if level == 5 { 0x86 } else { 4 };
+            let event = gate.mqtt_js((over, level), CLIENT.topic, "x");
+            assert_eq!(
+                event,
+                json!({ "event": "refused", "code": code }),
+                "{over:?}, {level}"
+            );
+        }
+    }
+}
+
+/// A Mosquitto whose one password only the gate knows, and the gate before both of its listeners.
+fn start_for_sessions(rules: &str) -> (Mosquitto, Gate) {
+    let mosquitto = Mosquitto::with_user(CLIENT.username, CLIENT.password);
+    let shared = format!(
+        "protocol: mqtt, credential: {{ basic: {{ username: {}, password_file: password }} }}, \
+         mqtt: {{ {rules} }}",
+        CLIENT.username
+    );
+    let config = format!(
+        "
+identity: [ {{ users_file: users.yaml }} ]
+upstreams:
+  broker: {{ endpoints: [ \"mqtt://127.0.0.1:{}\" ], protocol: mqtt }}
+  web: {{ endpoints: [ \"http://127.0.0.1:{}\" ] }}
+routes:
+  - {{ path: /mqtt, upstream: broker, {shared} }}
+  - {{ path: /ws, upstream: web, {shared} }}
+",
+        mosquitto.plain, mosquitto.websockets
+    );
+    let files = [("users.yaml", "users: []"), ("password", CLIENT.password)];
+    let gate = Gate::start(&config, &files);
+    (mosquitto, gate)
+}
+
+/// MQTT itself, WebSockets before a broker of MQTT itself, and WebSockets before WebSockets.
+const WAYS: [Over<'_>; 3] = [Over::Tls, Over::WebSocket("/mqtt"), Over::WebSocket("/ws")];
 
 fn start() -> (Mosquitto, Gate) {
     let mosquitto = Mosquitto::with_user(CLIENT.username, CLIENT.password);

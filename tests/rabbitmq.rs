@@ -12,7 +12,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 use rabbitmq::{RabbitMq, Tap, header};
-use services::{Answer, Gate, JSON, Mqtt, curl};
+use services::{Answer, Gate, JSON, Mqtt, Over, curl};
 
 /// With all that login forms, Basic credentials and JSON could stumble over.
 const PASSWORD: &str = " pa:ss: wörd \"✓\\ %2F&+ ";
@@ -331,6 +331,51 @@ fn an_mqtt_tunnel_to_rabbitmq_ends_with_its_token() {
             .gate
             .logged(|event| event["url.path"] == "/ws" && event["reason"] == "expired")
     );
+}
+
+#[test]
+fn a_session_of_mqtt_is_opened_with_a_token_under_the_users_own_name() {
+    let rabbitmq = RabbitMq::shared();
+    rabbitmq.add_user("olivia", PASSWORD, "management");
+    let config = format!(
+        r#"
+identity:
+  - upstream_probe: {{ upstream: broker, path: /api/whoami }}
+upstreams:
+  broker: {{ endpoints: [ "http://127.0.0.1:{}" ] }}
+  web: {{ endpoints: [ "http://127.0.0.1:{}" ] }}
+  mqtt: {{ endpoints: [ "mqtt://127.0.0.1:{}" ], protocol: mqtt }}
+routes:
+  - {{ path: /mqtt, upstream: mqtt, protocol: mqtt, credential: login }}
+  - {{ path: /ws, upstream: web, protocol: mqtt, credential: login }}
+"#,
+        rabbitmq.management, rabbitmq.web_mqtt, rabbitmq.mqtt
+    );
+    let gate = Gate::start(&config, &[]);
+    let token = gate.login("olivia", PASSWORD).field("jwt");
+    for over in [Over::Tls, Over::WebSocket("/mqtt"), Over::WebSocket("/ws")] {
+        for level in [3, 4] {
+            let events = gate.paho((over, level), "olivia", &token, &[]);
+            let back = json!({ "event": "message", "payload": "olivia" });
+            assert_eq!(events, [back], "{over:?}, {level}");
+        }
+    }
+    let event = gate.mqtt_js((Over::WebSocket("/ws"), 4), "olivia", &token);
+    assert_eq!(event, json!({ "event": "message", "payload": "olivia" }));
+    // A token that brings no password of RabbitMQ's is no passage.
+    let bare = gate.mint("olivia", "1m");
+    let refused = |code| [json!({ "event": "refused", "by": "broker", "code": code })];
+    assert_eq!(
+        gate.paho((Over::Tls, 4), "olivia", &bare, &[]),
+        refused(0x87)
+    );
+    // A password that RabbitMQ takes no more is the gate's affair, not the client's.
+    rabbitmq.add_user("olivia", "another", "management");
+    assert_eq!(
+        gate.paho((Over::Tls, 4), "olivia", &token, &[]),
+        refused(0x88)
+    );
+    assert!(gate.logged(|event| event["reason"] == "upstream_refused_credential"));
 }
 
 /// The gate before RabbitMQ, a tap between them, and a user who logs in.

@@ -1,4 +1,4 @@
-"""Does a real MQTT client get its own message back over a WebSocket?
+"""Does a real MQTT client get its own message back, over a WebSocket or over MQTT itself?
 
 Connects, subscribes, publishes, and waits for what it published. Prints one JSON object per
 event, and ends at the first that ends the story:
@@ -7,6 +7,9 @@ event, and ends at the first that ends the story:
     {"event": "refused", "by": "broker"}     there was one, but the broker said no to CONNECT
     {"event": "message", "payload": "..."}   the message came back
     {"event": "disconnected", "at": 1.5}     with --stay: the connection was ended, at that Unix time
+
+With --mqtt the events "refused" (by the broker) and "disconnected" also have the "code" that the
+client was given.
 
 The exit code is 0 when the story ended by itself, 1 when the deadline did it.
 """
@@ -52,6 +55,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--password", required=True)
     parser.add_argument("--topic", required=True)
     parser.add_argument("--payload", required=True)
+    parser.add_argument("--mqtt", type=int, choices=[3, 4, 5], help="the level of the protocol")
+    parser.add_argument("--client-id", default="")
     parser.add_argument("--stay", action="store_true", help="wait for the end of the connection")
     return parser.parse_args()
 
@@ -60,6 +65,8 @@ def connected(options: argparse.Namespace, events: queue.Queue) -> mqtt.Client |
     """A client whose WebSocket stands and whose CONNECT is under way, or None."""
     client = mqtt.Client(
         mqtt.CallbackAPIVersion.VERSION2,
+        client_id=options.client_id,
+        protocol=options.mqtt or mqtt.MQTTv311,
         transport="websockets" if options.path else "tcp",
         reconnect_on_failure=False,
     )
@@ -73,24 +80,33 @@ def connected(options: argparse.Namespace, events: queue.Queue) -> mqtt.Client |
     client.username_pw_set(options.username, options.password)
 
     accepted = threading.Event()
+    refused: list = []
+
+    def code(reason) -> dict:
+        return {"code": reason.value} if options.mqtt else {}
 
     def on_connect(client, _userdata, _flags, reason, _properties):
         # A refused client is always disconnected too, and by some brokers without a reason.
         if not reason.is_failure:
             accepted.set()
             client.subscribe(options.topic, qos=1)
+        else:
+            refused.append(reason)
 
-    def on_subscribe(client, _userdata, _message, _reasons, _properties):
+    def on_subscribe(client, _userdata, _message, reasons, _properties):
+        if any(reason.is_failure for reason in reasons):
+            events.put({"event": "refused", "by": "subscription", **code(reasons[0])})
+            return
         client.publish(options.topic, options.payload, qos=1)
 
     def on_message(_client, _userdata, message):
         events.put({"event": "message", "payload": message.payload.decode()})
 
-    def on_disconnect(_client, _userdata, _flags, _reason, _properties):
+    def on_disconnect(_client, _userdata, _flags, reason, _properties):
         if accepted.is_set():
-            events.put({"event": "disconnected", "at": time.time()})
+            events.put({"event": "disconnected", "at": time.time(), **code(reason)})
         else:
-            events.put({"event": "refused", "by": "broker"})
+            events.put({"event": "refused", "by": "broker", **code((refused or [reason])[0])})
 
     client.on_connect = on_connect
     client.on_subscribe = on_subscribe

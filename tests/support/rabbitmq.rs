@@ -14,7 +14,7 @@ const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const KEEPER: &str = "keeper:kept by the tests";
 
 /// A RabbitMQ with nothing of the machine's own: its data, plugins, cookie, ports and even its
-/// port mapper (epmd) are its own. It speaks the management API and MQTT over WebSocket.
+/// port mapper (epmd) are its own. It speaks the management API, MQTT and MQTT over WebSocket.
 #[derive(Debug)]
 pub(crate) struct RabbitMq {
     _server: Process,
@@ -22,6 +22,7 @@ pub(crate) struct RabbitMq {
     _folder: Folder,
     pub(crate) management: u16,
     pub(crate) web_mqtt: u16,
+    pub(crate) mqtt: u16,
 }
 
 impl RabbitMq {
@@ -34,12 +35,12 @@ impl RabbitMq {
             .unwrap_or_else(|log| panic!("no RabbitMQ\n{log}"))
     }
 
-    fn start([epmd, distribution, management, web_mqtt]: [u16; 4]) -> Result<Self, String> {
+    fn start([epmd, distribution, management, web_mqtt, mqtt]: [u16; 5]) -> Result<Self, String> {
         let folder = Folder::create();
         let epmd_port = epmd.to_string();
         let epmd = start_epmd(&epmd_port, &folder)?;
-        let config = folder.write("rabbitmq.conf", &config(management, web_mqtt));
-        let plugins = "[rabbitmq_management,rabbitmq_web_mqtt].";
+        let config = folder.write("rabbitmq.conf", &config(management, web_mqtt, mqtt));
+        let plugins = "[rabbitmq_management,rabbitmq_mqtt,rabbitmq_web_mqtt].";
         let server = Process::start(
             Command::new(SERVER)
                 // A crash dump goes into the current folder.
@@ -83,6 +84,7 @@ impl RabbitMq {
             _folder: folder,
             management,
             web_mqtt,
+            mqtt,
         })
     }
 
@@ -137,11 +139,11 @@ fn start_epmd(port: &str, folder: &Folder) -> Result<Process, String> {
     }
 }
 
-fn config(management: u16, web_mqtt: u16) -> String {
+fn config(management: u16, web_mqtt: u16, mqtt: u16) -> String {
     let (name, password) = KEEPER.split_once(':').expect("a name and a password");
     format!(
         "listeners.tcp = none
-mqtt.listeners.tcp = none
+mqtt.listeners.tcp.local = 127.0.0.1:{mqtt}
 mqtt.allow_anonymous = false
 management.tcp.ip = 127.0.0.1
 management.tcp.port = {management}

@@ -198,6 +198,8 @@ pub(crate) struct Gate {
     pub(crate) folder: Folder,
     pub(crate) https: String,
     pub(crate) http: String,
+    /// The port for MQTT over TLS, if there is one.
+    pub(crate) mqtts: Option<String>,
     admin: String,
 }
 
@@ -209,15 +211,20 @@ impl Gate {
         for (name, text) in files {
             folder.write(name, text);
         }
+        let has_login = config.lines().any(|line| line.starts_with("login:"));
+        let login = if has_login { "" } else { USUAL_LOGIN };
+        let config = format!("{SHARED_CONFIG}{login}{config}");
+        // A config that speaks of MQTT gets a listener of it, too.
+        let config = match config.contains("protocol: mqtt") {
+            true => config.replace("admin:", &format!("{MQTT_LISTENER}admin:")),
+            false => config,
+        };
         let names = vec!["127.0.0.1".to_owned()];
         let tls = rcgen::generate_simple_self_signed(names).expect("a certificate");
         folder.write("tls.crt", &tls.cert.pem());
         folder.write("tls.key", &tls.signing_key.serialize_pem());
         folder.write("k1", &secret());
         folder.write("seal", &secret());
-        let has_login = config.lines().any(|line| line.starts_with("login:"));
-        let login = if has_login { "" } else { USUAL_LOGIN };
-        let config = format!("{SHARED_CONFIG}{login}{config}");
         let config = folder.write("tollgate.yaml", &config);
         let run = &mut Command::new(GATE);
         let process = Process::start(run.arg("run").arg("--config").arg(config), &folder);
@@ -235,6 +242,10 @@ impl Gate {
         Self {
             https: format!("https://{}", line("listening https://")),
             http: format!("http://{}", line("listening http://")),
+            mqtts: said
+                .lines()
+                .find_map(|line| line.strip_prefix("listening mqtts://127.0.0.1:"))
+                .map(str::to_owned),
             admin: line("admin "),
             process,
             folder,
@@ -300,6 +311,76 @@ impl Gate {
         client.run(&[&["--port", port, "--path", &path], &trust[..], more].concat())
     }
 }
+
+/// How a client of MQTT reaches the gate.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Over<'a> {
+    /// MQTT itself, over TLS.
+    Tls,
+    /// A WebSocket at this path, over TLS.
+    WebSocket(&'a str),
+}
+
+impl Gate {
+    fn place(&self, over: Over<'_>) -> (&str, String) {
+        let (_, port) = self.https.rsplit_once(':').expect("a port");
+        match over {
+            Over::Tls => {
+                let port = self.mqtts.as_deref().expect("a listener of MQTT");
+                (port, format!("mqtts://127.0.0.1:{port}"))
+            }
+            Over::WebSocket(path) => (port, format!("wss://127.0.0.1:{port}{path}")),
+        }
+    }
+
+    /// The events of Paho, which has this token as its password and speaks this level.
+    pub(crate) fn paho(
+        &self,
+        (over, level): (Over<'_>, u8),
+        topic: &str,
+        token: &str,
+        more: &[&str],
+    ) -> Vec<Value> {
+        let client = Mqtt {
+            path: "",
+            username: "anybody",
+            password: token,
+            topic,
+        };
+        let certificate = self.folder.file("tls.crt");
+        let (port, _) = self.place(over);
+        let level = level.to_string();
+        let mut arguments = vec!["--port", port, "--mqtt", &level];
+        arguments.extend(["--ca", certificate.to_str().expect("a path in UTF-8")]);
+        if let Over::WebSocket(path) = over {
+            arguments.extend(["--path", path]);
+        }
+        client.run(&[&arguments, more].concat())
+    }
+
+    /// The event of MQTT.js, which has this token as its password and speaks this level.
+    pub(crate) fn mqtt_js(&self, (over, level): (Over<'_>, u8), topic: &str, token: &str) -> Value {
+        let (_, url) = self.place(over);
+        let output = Command::new("node")
+            .arg(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/tests/mqtt/roundtrip.mjs"
+            ))
+            .args([&url, &level.to_string(), token, topic])
+            .arg(fs::canonicalize(self.folder.file("tls.crt")).expect("a certificate"))
+            .current_dir(Path::new(FOLDERS).with_file_name("node"))
+            .output()
+            .expect("node; run tests/install.sh");
+        serde_json::from_str(succeeded(&output).trim()).expect("an event")
+    }
+}
+
+const MQTT_LISTENER: &str = "  - address: 127.0.0.1:0
+    name: mqtts
+    protocol: mqtt
+    path: /mqtt
+    tls: { certificate: tls.crt, private_key: tls.key }
+";
 
 const SHARED_CONFIG: &str = "
 listeners:
