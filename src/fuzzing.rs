@@ -8,6 +8,11 @@ use crate::config::problem::Problems;
 use crate::endpoint::basic;
 use crate::identity::Attempt;
 use crate::inspected::Inspect as _;
+use crate::mqtt::Version;
+use crate::mqtt::connect::Connect;
+use crate::mqtt::packet::{Header, Packets};
+use crate::mqtt::pattern::{Filter, Part};
+use crate::mqtt::rules::{Topics, Verdict};
 use crate::server::frames::Frames;
 use crate::server::peer::TrustedProxies;
 use crate::server::shed::Cut;
@@ -80,4 +85,83 @@ pub fn read_networks(texts: &[String]) -> Option<TrustedProxies> {
     let mut problems = Problems::default();
     let proxies = TrustedProxies::build(texts, false, "listeners[0]", &mut problems);
     problems.is_empty().then_some(proxies)
+}
+
+/// What a CONNECT of MQTT says, and how it goes on.
+#[derive(Debug)]
+pub struct ReadConnect {
+    /// The client identifier.
+    pub client_id: String,
+    /// The user name.
+    pub username: Option<String>,
+    /// The password.
+    pub password: Option<Vec<u8>>,
+    /// The will's topic.
+    pub will_topic: Option<String>,
+    /// With the pair that was asked for.
+    pub with: Vec<u8>,
+    /// With none.
+    pub without: Vec<u8>,
+}
+
+/// Reads a CONNECT, and writes it with this pair; nothing if it is refused.
+#[must_use]
+pub fn read_connect(packet: &[u8], username: &str, password: &[u8]) -> Option<ReadConnect> {
+    let connect = Connect::parse(packet.to_vec()).ok()?;
+    Some(ReadConnect {
+        client_id: connect.client_id().to_owned(),
+        username: connect.username().map(str::to_owned),
+        password: connect.password().map(<[u8]>::to_vec),
+        will_topic: connect.will_topic().map(str::to_owned),
+        with: connect
+            .with_credentials(Some((username, password)))?
+            .to_vec(),
+        without: connect.with_credentials(None)?.to_vec(),
+    })
+}
+
+/// Where packets of MQTT end in a stream that comes in these pieces, and whether it is lost.
+#[must_use]
+pub fn packet_ends<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<usize>, bool) {
+    let (mut packets, mut ends, mut at) = (Packets::default(), Vec::new(), 0);
+    for piece in pieces {
+        let mut rest = piece;
+        while !rest.is_empty() {
+            let taken = packets
+                .advance(rest, |_| Ok::<_, ()>(()))
+                .unwrap_or(rest.len());
+            at += taken;
+            rest = rest.get(taken..).unwrap_or_default();
+            if packets.is_between() {
+                ends.push(at);
+            }
+        }
+    }
+    (ends, packets.is_lost())
+}
+
+/// Whether a whole packet of a client passes rules that allow these filters: nothing if it ends the
+/// session, or is not whole.
+#[must_use]
+pub fn judge_topics(level: u8, allowed: &[&str], packet: &[u8]) -> Option<bool> {
+    let version = match level {
+        3 => Version::V31,
+        4 => Version::V311,
+        _ => Version::V5,
+    };
+    let filters = || {
+        let filters = allowed
+            .iter()
+            .map(|text| Filter::new(&[Part::Written((*text).to_owned())]));
+        Some(filters.collect())
+    };
+    let header = Header::parse(packet).ok().flatten()?;
+    if header.whole() != packet.len() {
+        return None;
+    }
+    match Topics::new(version, filters(), filters()).judge(packet, header) {
+        Verdict::Pass => Some(true),
+        Verdict::Answer(..) => Some(false),
+        Verdict::End(..) => None,
+    }
 }

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::explain::requirements;
 use super::run::Prepared;
 use crate::dialect::LoginConfig;
+use crate::mqtt::config::Spoken;
 use crate::route::policy::Policy;
 use crate::route::{Route, RouteConfig};
 use crate::server::ListenerConfig;
@@ -63,12 +64,12 @@ fn tell_admin(prepared: &Prepared) -> String {
 
 fn tell_listener(listener: &ListenerConfig) -> String {
     let address = &listener.address.0;
-    let scheme = if listener.tls.is_some() {
-        "https"
-    } else {
-        "http"
+    let scheme = match listener.protocol {
+        Spoken::Http => "http",
+        Spoken::Mqtt => "mqtt",
     };
-    let mut text = format!("{scheme}://{address}");
+    let tls = if listener.tls.is_some() { "s" } else { "" };
+    let mut text = format!("{scheme}{tls}://{address}");
     if listener.name() != address {
         text += &format!(" called {}", listener.name());
     }

@@ -87,12 +87,8 @@ impl Rules {
             let readings = templates.flat_map(|template| template.readings(principal));
             Some(readings.map(|reading| Filter::new(&reading)).collect())
         };
-        let topics = Topics {
-            version: connect.version(),
-            publish: read(&self.publish),
-            subscribe: read(&self.subscribe),
-            aliases: HashSet::new(),
-        };
+        let (publish, subscribe) = (read(&self.publish), read(&self.subscribe));
+        let topics = Topics::new(connect.version(), publish, subscribe);
         let will = connect.will_topic();
         if will.is_some_and(|topic| !topics.may_publish(topic)) {
             return Err(Reason::TopicNotAllowed);
@@ -140,6 +136,20 @@ impl Denied {
 }
 
 impl Topics {
+    /// Within these filters; without a list, anywhere.
+    pub(crate) fn new(
+        version: Version,
+        publish: Option<Vec<Filter>>,
+        subscribe: Option<Vec<Filter>>,
+    ) -> Self {
+        Self {
+            version,
+            publish,
+            subscribe,
+            aliases: HashSet::new(),
+        }
+    }
+
     /// Judges a whole packet of the client's.
     pub(crate) fn judge(&mut self, packet: &[u8], header: Header) -> Verdict {
         let verdict = match header.kind() {

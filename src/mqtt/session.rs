@@ -113,7 +113,7 @@ impl Gate {
         exchange.routed(&label.metrics, &label.name);
         let guest = Guest {
             gate: self,
-            rules: Rc::clone(&rules),
+            rules,
             route,
             exchange,
             permit: None,
@@ -136,52 +136,58 @@ impl Guest {
         connection: ExchangeGuard,
         is_stalled: impl Fn() -> bool,
     ) {
-        let (version, wish) = (received.connect.version(), received.connect.wish());
+        let Received { connect, rest } = received;
+        let (version, wish) = (connect.version(), connect.wish());
         self.exchange
-            .connected(version.label(), received.connect.client_id());
-        let outcome = match self.admit(&received.connect).await {
+            .connected(version.label(), connect.client_id());
+        let outcome = match self.admit(&connect).await {
             Err(refusal) => Err(refusal),
             Ok(admitted) => {
-                let opened = Box::pin(self.open(&received.connect, &admitted)).await;
+                let opened = Box::pin(self.open(&connect, &admitted)).await;
                 opened.map(|upstream| (admitted, upstream))
             }
         };
-        let metrics = self.gate.metrics();
+        // What lasts as long as the session holds neither its token nor the rules of its beginning.
+        drop(connect);
+        let Self {
+            gate,
+            rules,
+            route,
+            mut exchange,
+            ..
+        } = self;
+        let name = Arc::clone(&route.name);
+        let limits = &rules.snapshot.limits.mqtt;
+        let most = usize::try_from(limits.packet_size.0).unwrap_or(usize::MAX);
+        drop((rules, route));
+        let refused = outcome.as_ref().err().map(|refusal| refusal.reason);
+        gate.metrics().mqtt_connect(&name, version.label(), refused);
         let (admitted, upstream) = match outcome {
             Ok(ready) => ready,
             Err(refusal) => {
-                metrics.mqtt_connect(&self.route.name, version.label(), Some(refusal.reason));
-                self.exchange.refused(&refusal);
-                self.exchange.answered(refusal.reason.status());
+                exchange.refused(&refusal);
+                exchange.answered(refusal.reason.status());
                 let answer = answer::refuse(version, refusal.reason, wish);
-                part(&mut stream, &answer).await;
-                return;
+                return part(&mut stream, &answer).await;
             }
         };
-        metrics.mqtt_connect(&self.route.name, version.label(), None);
-        self.exchange.answered(StatusCode::SWITCHING_PROTOCOLS);
-        let open = self.exchange.tunnelled();
-        let principal = admitted.principal;
-        let limits = &self.rules.snapshot.limits.mqtt;
+        exchange.answered(StatusCode::SWITCHING_PROTOCOLS);
+        let open = exchange.tunnelled();
+        let (principal, place) = (admitted.principal, admitted.place);
         let session = Session {
             version,
             wish,
-            rest: received.rest,
+            rest,
             connack: upstream.connack,
-            most: usize::try_from(limits.packet_size.0).unwrap_or(usize::MAX),
+            most,
             topics: admitted.topics,
             rights: Rights {
                 lifetime: Some(principal.time_left()),
-                revoked: revocation::watch(
-                    Arc::clone(&self.gate.shared.revocations),
-                    Some(principal),
-                ),
+                revoked: revocation::watch(Arc::clone(&gate.shared.revocations), Some(principal)),
             },
         };
-        let route = &self.route.name;
-        let tell = |denied: Denied| metrics.mqtt_denied(route, denied.label());
-        let drained = connection.drained();
-        let running = session.run(stream, upstream.stream, drained, tell);
+        let tell = |denied: Denied| gate.metrics().mqtt_denied(&name, denied.label());
+        let running = session.run(stream, upstream.stream, connection.drained(), tell);
         let (end, [up, down]) = Box::pin(running).await;
         let is_closed = end == End::Closed;
         let end = if is_closed && is_stalled() {
@@ -189,9 +195,9 @@ impl Guest {
         } else {
             end
         };
-        self.exchange.carried(up, down);
-        self.exchange.tunnel_ended(end);
-        drop((open, upstream.kept, admitted.place));
+        exchange.carried(up, down);
+        exchange.tunnel_ended(end);
+        drop((open, upstream.kept, place));
     }
 
     /// Who it is, whether it may, and as which client.

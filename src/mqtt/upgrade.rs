@@ -184,7 +184,7 @@ impl Pending {
         };
         let guest = Guest {
             gate: self.gate,
-            rules: Rc::clone(&self.rules),
+            rules: self.rules,
             route: self.route,
             exchange,
             permit: self.permit,

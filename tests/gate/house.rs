@@ -10,7 +10,7 @@ const DEPENDENCIES: &str = "
 main      | cli
 lib       |
 cli       | admin authority clock config credential demo dialect identity memory refusal route server snapshot store telemetry token upstream
-cli/summary | dialect::LoginConfig route server::ListenerConfig
+cli/summary | dialect::LoginConfig mqtt::config::Spoken route server::ListenerConfig
 demo      | cli clock config identity telemetry
 admin     | authority clock config credential dialect identity::operators mqtt::config::Spoken refusal route server snapshot store telemetry token
 server    | clock config dialect::LoginConfig forward_auth gate inspected linger local mqtt pace patient refusal snapshot stream strict telemetry token
@@ -54,7 +54,7 @@ token        | clock config https refusal
 store        | clock config token::revocation
 telemetry    | clock config credential::Location https refusal token::verify::VerifiedToken upstream::tunnel::End
 
-fuzzing         | config::problem endpoint::basic identity::Attempt inspected server::frames server::peer server::shed token::issuer::jwks token::keys
+fuzzing         | config::problem endpoint::basic identity::Attempt inspected mqtt server::frames server::peer server::shed token::issuer::jwks token::keys
 
 config          | admin cli::reload::ReloadConfig dialect identity route server store telemetry token upstream
 config/files    | config

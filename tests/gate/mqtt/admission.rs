@@ -11,8 +11,9 @@ use crate::support::mqtt::{
     read_packet, route,
 };
 use crate::support::raw::{accepting_tls, read_rest};
+use crate::support::secrets::Secrets;
 use crate::support::tokens::{self, with_claim};
-use crate::support::unix_now;
+use crate::support::{unix_now, wait_for};
 
 /// CONNECTs with all that a CONNECT can have.
 fn full(version: Version) -> Connect {
@@ -321,4 +322,30 @@ fn a_broker_is_reached_over_tls_whose_certificate_is_judged() {
         let answer = Client::open(&gate, connect.bytes()).read().unwrap();
         assert_eq!(answer, [0x20, 2, 0, code]);
     }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn while_a_session_stands_its_token_is_in_no_memory() {
+    let broker = Broker::start();
+    let gate = before(broker.address, &route(""), "danger_core_dumps: true").start();
+    let token = sign(&claims());
+    let mut secrets = Secrets::default();
+    secrets.add_token("the token", &token);
+    let mut client = Client::connected(&gate, &Connect::with_token(V5, &token));
+    wait_for("the end of the token", || {
+        client.assert_alive();
+        let found = secrets.found_in_memory(gate.pid());
+        found.is_empty().then_some(())
+    });
+    client.assert_alive();
+}
+
+#[test]
+fn check_tells_how_listeners_of_mqtt_are_reached() {
+    let broker = Broker::start();
+    let gate = before(broker.address, &route(""), "");
+    let output = gate.run_to_end(&["check"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("mqtt://127.0.0.1:0 called mqtt\n"), "{text}");
 }
