@@ -125,7 +125,7 @@ mod tests {
 
     use super::{SESSION, only, remove_own, remove_set, values};
 
-    fn headers(name: HeaderName, given: &[&'static str]) -> HeaderMap {
+    fn headers(name: &HeaderName, given: &[&'static str]) -> HeaderMap {
         let value = |text: &&'static str| (name.clone(), HeaderValue::from_static(text));
         given.iter().map(value).collect()
     }
@@ -153,12 +153,12 @@ mod tests {
                 &["a=1; b=2; c=3"],
             ),
         ] {
-            let mut headers = headers(COOKIE, given);
+            let mut headers = headers(&COOKIE, given);
             remove_own(&mut headers);
             assert_eq!(texts(&headers, COOKIE), kept, "{given:?}");
         }
         let mut answer = headers(
-            SET_COOKIE,
+            &SET_COOKIE,
             &["a=1; Path=/", " __host-tollgate=x; Path=/", "b=2"],
         );
         remove_set(&mut answer);
@@ -168,14 +168,14 @@ mod tests {
     #[test]
     fn a_cookie_is_found_by_its_exact_name() {
         let found = headers(
-            COOKIE,
+            &COOKIE,
             &[
                 "__Host-tollgate-form=f; __Host-tollgate=s=t",
                 "__host-tollgate=u",
             ],
         );
         assert_eq!(only(&found, SESSION), Some("s=t"));
-        let twice = headers(COOKIE, &["__Host-tollgate=a", "x; __Host-tollgate=b"]);
+        let twice = headers(&COOKIE, &["__Host-tollgate=a", "x; __Host-tollgate=b"]);
         assert_eq!(Vec::from_iter(values(&twice, SESSION)), ["a", "b"]);
         assert_eq!(only(&twice, SESSION), None);
     }

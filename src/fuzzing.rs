@@ -5,7 +5,6 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::config::problem::Problems;
-use crate::endpoint::basic;
 use crate::identity::Attempt;
 use crate::inspected::Inspect as _;
 use crate::mqtt::Version;
@@ -47,7 +46,7 @@ pub fn count_frames<'a>(
 /// The name and password of a pair by Basic.
 #[must_use]
 pub fn read_basic(pair: &str) -> Option<Attempt> {
-    basic::parse(pair)
+    Attempt::of_basic(pair)
 }
 
 /// What an issuer's JWK set holds: id and algorithm of the keys that are used, and how many are

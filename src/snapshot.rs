@@ -29,6 +29,7 @@ use crate::telemetry::trace::export::Spans;
 use crate::token::Tokens;
 use crate::token::cache::TokenCache;
 use crate::token::claimed::Wanted;
+use crate::token::issuer::Issuers;
 use crate::token::revocation::{Revocation, Revocations, Revoked};
 use crate::upstream::credential::UpstreamCredential;
 use crate::upstream::{Protocol, UpstreamSpec};
@@ -79,45 +80,10 @@ impl Snapshot {
             files,
             problems,
         );
-        if config.identity.is_empty() && !config.login.is_empty() {
-            problems.add(
-                "identity",
-                "nobody could log in: list a users_file, an upstream_probe or an oidc issuer",
-            );
-        }
         let own_issuer = &config.tokens.issuer.0;
         let issuers = identity::issuers(&config.identity, own_issuer, files, problems);
-        let of_people = |login: &&LoginConfig| login.login_page().is_some();
-        // Programs' errors do not take the form that is for people.
-        let mut logins = config.login.iter().filter(|login| !of_people(login));
-        let only_login = logins.next().filter(|_| logins.next().is_none());
-        let login_pages = config.login.iter().filter_map(LoginConfig::login_page);
-        let login_pages: Vec<_> = login_pages.collect();
-        let has_way_in = providers.know_passwords() || issuers.can_log_in();
-        if !login_pages.is_empty() && !config.identity.is_empty() && !has_way_in {
-            problems.add(
-                "login",
-                "nobody could log in with a browser: give an oidc issuer `client_id` and `browser`, or list a users_file or an upstream_probe",
-            );
-        }
-        let around = Surroundings {
-            upstreams: &config.upstreams,
-            default_dialect: only_login.map(|login| login.dialect),
-            can_seal,
-            given: Given {
-                sessions: !login_pages.is_empty(),
-                tickets: config
-                    .login
-                    .iter()
-                    .any(|login| login.dialect.gives_tickets()),
-            },
-            login_pages,
-            users: providers.upstream_credentials(),
-            forwards: listeners
-                .iter()
-                .any(|listener| listener.forward_auth.is_none()),
-            files,
-        };
+        check_ways_in(config, &providers, &issuers, problems);
+        let around = surroundings(config, &providers, files);
         let routes = route::build(&config.routes, &around, problems);
         check_listeners(config, &routes, problems);
         config.throttle.check(problems);
@@ -231,6 +197,55 @@ fn check_listeners(config: &Config, routes: &RouteTable, problems: &mut Problems
                 problems.add(at, text);
             }
         }
+    }
+}
+
+/// What routes refer to.
+fn surroundings<'a>(
+    config: &'a Config,
+    providers: &Providers,
+    files: &'a Files,
+) -> Surroundings<'a> {
+    let (logins, mut listeners) = (&config.login, config.listeners.iter());
+    // Programs' errors do not take the form that is for people.
+    let mut programs = logins.iter().filter(|login| login.login_page().is_none());
+    let only_login = programs.next().filter(|_| programs.next().is_none());
+    let login_pages: Vec<_> = logins.iter().filter_map(LoginConfig::login_page).collect();
+    Surroundings {
+        upstreams: &config.upstreams,
+        default_dialect: only_login.map(|login| login.dialect),
+        can_seal: config.tokens.seal_key_file.is_some(),
+        given: Given {
+            sessions: !login_pages.is_empty(),
+            tickets: logins.iter().any(|login| login.dialect.gives_tickets()),
+        },
+        login_pages,
+        users: providers.upstream_credentials(),
+        forwards: listeners.any(|listener| listener.forward_auth.is_none()),
+        files,
+    }
+}
+
+/// Notes logins where nobody could log in.
+fn check_ways_in(
+    config: &Config,
+    providers: &Providers,
+    issuers: &Issuers,
+    problems: &mut Problems,
+) {
+    if config.identity.is_empty() && !config.login.is_empty() {
+        problems.add(
+            "identity",
+            "nobody could log in: list a users_file, an upstream_probe or an oidc issuer",
+        );
+        return;
+    }
+    let mut pages = config.login.iter().filter_map(LoginConfig::login_page);
+    if pages.next().is_some() && !providers.know_passwords() && !issuers.can_log_in() {
+        problems.add(
+            "login",
+            "nobody could log in with a browser: give an oidc issuer `client_id` and `browser`, or list a users_file or an upstream_probe",
+        );
     }
 }
 

@@ -8,6 +8,8 @@
     reason = "a test stops here, and has its own clock"
 )]
 
+#[path = "support/files.rs"]
+mod files;
 #[expect(dead_code, reason = "the tests of pages need more of it")]
 #[path = "support/provider.rs"]
 mod provider;
@@ -15,33 +17,19 @@ mod provider;
 #[path = "support/services.rs"]
 mod services;
 
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use files::file_server;
 use provider::Provider;
 use services::{Answer, DEADLINE, Folder, Gate, Process, curl};
 
 fn start(provider: &Provider, keys: &str) -> (Process, Gate) {
     let folder = Folder::create();
-    let upstream = Process::start(
-        Command::new("python3").args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1"]),
-        &folder,
-    );
-    let port = |line: &str| Some(line.split("port ").nth(1)?.split(' ').next()?.to_owned());
-    assert!(
-        upstream.stdout.wait_for(|line| port(line).is_some()),
-        "no upstream"
-    );
-    let port = upstream
-        .stdout
-        .text()
-        .lines()
-        .find_map(port)
-        .expect("a port");
+    let (upstream, port) = file_server(&folder);
     let config = format!(
         r#"
 identity:

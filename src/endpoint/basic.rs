@@ -3,13 +3,9 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
 use super::{Surroundings, authenticate};
 use crate::clock;
-use crate::config::secret::Secret;
-use crate::identity::{Attempt, SecretKind};
+use crate::identity::Attempt;
 use crate::refusal::{Reason, Refusal};
 use crate::token::verify::{LoggedIn, VerifiedToken};
 
@@ -33,7 +29,7 @@ async fn judge(
     pair: &str,
     remember: Duration,
 ) -> Result<VerifiedToken, Refusal> {
-    let attempt = parse(pair).ok_or(Reason::BadCredentials)?;
+    let attempt = Attempt::of_basic(pair).ok_or(Reason::BadCredentials)?;
     let principal = authenticate(around, &attempt).await?;
     let sealed = around.snapshot.seal(&principal)?;
     let revocations = &around.shared.revocations;
@@ -52,16 +48,4 @@ async fn judge(
         now,
         now.plus(remember),
     ))
-}
-
-/// The name and password of a pair.
-pub(crate) fn parse(pair: &str) -> Option<Attempt> {
-    let bytes = Secret::new(STANDARD.decode(pair).ok()?);
-    let (name, password) = str::from_utf8(bytes.expose()).ok()?.split_once(':')?;
-    Some(Attempt {
-        identifier: name.to_owned(),
-        secret: Secret::new(password.to_owned()),
-        kind: SecretKind::Password,
-        resource: None,
-    })
 }

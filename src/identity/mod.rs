@@ -12,6 +12,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -58,6 +60,20 @@ pub struct Attempt {
     /// What the user wants to work with, where the dialect's clients name it; the user must be
     /// allowed to.
     pub resource: Option<String>,
+}
+
+impl Attempt {
+    /// The name and password of a pair as Basic has it (RFC 7617 section 2).
+    pub(crate) fn of_basic(pair: &str) -> Option<Self> {
+        let bytes = Secret::new(STANDARD.decode(pair).ok()?);
+        let (name, password) = str::from_utf8(bytes.expose()).ok()?.split_once(':')?;
+        Some(Self {
+            identifier: name.to_owned(),
+            secret: Secret::new(password.to_owned()),
+            kind: SecretKind::Password,
+            resource: None,
+        })
+    }
 }
 
 /// Which of a user's secrets.

@@ -8,17 +8,13 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
+use super::Attempt;
 use super::hashing::HashingPool;
 use super::throttle::{Throttle, ThrottleConfig};
 use super::users_file::UsersFile;
-use super::{Attempt, SecretKind};
 use crate::clock;
 use crate::config::files::Files;
 use crate::config::problem::Problems;
-use crate::config::secret::Secret;
 use crate::refusal::{Reason, Refusal};
 use crate::token::hash::{KeyedHash, TokenHash};
 
@@ -84,7 +80,7 @@ impl Operators {
         if let Some(name) = self.recall(hash) {
             return Ok(name);
         }
-        let attempt = parse(pair).ok_or(Reason::BadCredentials)?;
+        let attempt = Attempt::of_basic(pair).ok_or(Reason::BadCredentials)?;
         // No name of a users file holds a `:`, so that these count apart from clients' logins.
         let account = format!("admin:{}", attempt.identifier);
         let (throttle, config) = (judges.throttle, judges.config);
@@ -118,16 +114,4 @@ impl Operators {
         let since = clock::now();
         known.push(Known { pair, name, since });
     }
-}
-
-/// The name and password of a pair.
-fn parse(pair: &str) -> Option<Attempt> {
-    let bytes = Secret::new(STANDARD.decode(pair).ok()?);
-    let (name, password) = str::from_utf8(bytes.expose()).ok()?.split_once(':')?;
-    Some(Attempt {
-        identifier: name.to_owned(),
-        secret: Secret::new(password.to_owned()),
-        kind: SecretKind::Password,
-        resource: None,
-    })
 }

@@ -10,7 +10,6 @@ use super::translate::{HOP_BY_HOP, is_forgeable};
 #[derive(Default)]
 pub(super) struct Found {
     pub(super) has_authorization: bool,
-    pub(super) has_cookie: bool,
     pub(super) has_hop_by_hop: bool,
     /// Forgeable, or of [`TELLING`].
     pub(super) has_suspect: bool,
@@ -26,8 +25,6 @@ impl Found {
             }
             if *name == AUTHORIZATION {
                 found.has_authorization = true;
-            } else if *name == COOKIE {
-                found.has_cookie = true;
             } else if HOP_BY_HOP.contains(name) {
                 found.has_hop_by_hop = true;
             } else if TELLING.contains(name) || is_forgeable(text) {
@@ -39,7 +36,7 @@ impl Found {
 }
 
 /// Headers that could tell the upstream what it should not know, or ask of it what the gate does.
-const TELLING: [HeaderName; 3] = [EXPECT, REFERER, SEC_WEBSOCKET_PROTOCOL];
+const TELLING: [HeaderName; 4] = [COOKIE, EXPECT, REFERER, SEC_WEBSOCKET_PROTOCOL];
 
 /// Whether a name could be one of those that need a closer look, by its first letter and length.
 pub(super) fn is_suspect(name: &str) -> bool {
@@ -71,13 +68,11 @@ pub(super) const fn is_plain(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::translate::{FORGEABLE, FORGEABLE_PREFIXES, HOP_BY_HOP};
-    use http::header::COOKIE;
-
     use super::{TELLING, is_suspect};
 
     #[test]
     fn whatever_needs_a_closer_look_gets_one() {
-        let standard = HOP_BY_HOP.into_iter().chain(TELLING).chain([COOKIE]);
+        let standard = HOP_BY_HOP.into_iter().chain(TELLING);
         let standard: Vec<_> = standard.map(|name| name.as_str().to_owned()).collect();
         let others = FORGEABLE.iter().chain(&FORGEABLE_PREFIXES);
         for name in standard.iter().map(String::as_str).chain(others.copied()) {

@@ -89,11 +89,9 @@ pub fn translate(
     if found.has_suspect {
         remove_forgeable(headers);
         headers.remove(EXPECT);
+        cookie::remove_own(headers);
         drop_referer_with_token(headers, route);
         drop_subprotocols_with_token(headers)?;
-    }
-    if found.has_cookie {
-        cookie::remove_own(headers);
     }
     let is_replaced = matches!(&credential, Some((name, _)) if *name == AUTHORIZATION);
     if found.has_authorization && !is_replaced {

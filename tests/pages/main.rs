@@ -13,6 +13,8 @@
 
 mod admin;
 mod browser;
+#[path = "../support/files.rs"]
+mod files;
 #[expect(dead_code, reason = "the other services' tests need more of it")]
 #[path = "../support/provider.rs"]
 mod provider;
@@ -31,6 +33,7 @@ use std::process::Command;
 
 use serde_json::json;
 
+use files::file_server;
 use provider::{CLIENT_SECRET, Provider};
 use services::{Folder, GATE, Gate, Process};
 
@@ -72,13 +75,7 @@ fn a_session_that_an_operator_ends_is_over_in_its_browser() {
 fn somebody_logs_in_at_a_provider_until_the_session_is_over() {
     let provider = Provider::start();
     let folder = Folder::create();
-    let upstream = Process::start(
-        Command::new("python3").args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1"]),
-        &folder,
-    );
-    let port = |line: &str| Some(line.split("port ").nth(1)?.split(' ').next()?.to_owned());
-    assert!(upstream.stdout.wait_for(|line| port(line).is_some()));
-    let port = upstream.stdout.text().lines().find_map(port).unwrap();
+    let (_upstream, port) = file_server(&folder);
     let config = format!(
         r#"
 identity:

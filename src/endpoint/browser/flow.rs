@@ -18,6 +18,7 @@ use crate::refusal::{Reason, Refusal};
 use crate::token::issue::{random_id, sign_as};
 use crate::token::issuer::Issuer;
 use crate::token::issuer::flow::Begun;
+use crate::token::issuer::judge::Judged;
 use crate::token::verify::verify_as;
 
 /// What a browser was sent away with.
@@ -111,20 +112,16 @@ async fn let_in(visit: &Visit<'_>) -> Result<Response<Bytes>, Refusal> {
     let said = only(query, "iss")?;
     let begun = flow.begun();
     let redeemed = issuer.redeem(code.expose(), said.as_deref(), &begun, tokens, now);
-    let principal = identify(visit, issuer, redeemed.await?)?;
+    let principal = identify(visit, issuer, &redeemed.await?)?;
     visit.let_in(principal, &Way::parse(&flow.then)).await
 }
 
-fn identify(
-    visit: &Visit<'_>,
-    issuer: &Issuer,
-    judged: crate::token::issuer::judge::Judged,
-) -> Result<Principal, Refusal> {
+fn identify(visit: &Visit<'_>, issuer: &Issuer, judged: &Judged) -> Result<Principal, Refusal> {
     if visit.around.shared.revocations.hit(&judged.token) {
         return Err(Reason::Revoked.into());
     }
     let wanted = &visit.around.snapshot.tokens.wanted;
-    Ok(Principal::of_issuer(issuer, &judged, wanted))
+    Ok(Principal::of_issuer(issuer, judged, wanted))
 }
 
 /// The only parameter of this name, if there is one.

@@ -63,14 +63,12 @@ pub enum FetchError {
         /// What is wrong with it.
         why: String,
     },
-    /// The discovery document says nothing usable of this endpoint.
-    #[error("the {name} in the document at {uri} cannot be used: {why}")]
+    /// The discovery document does not say where people log in.
+    #[error("an endpoint in the document at {uri} cannot be used: {why}")]
     Endpoint {
         /// What was asked.
         uri: Uri,
-        /// Its name there.
-        name: &'static str,
-        /// What is wrong with it.
+        /// Which, and what is wrong with it.
         why: String,
     },
     /// It took too long.
@@ -109,14 +107,19 @@ impl Client {
     pub(super) async fn endpoints(&self, spec: &SourceSpec) -> Result<Endpoints, FetchError> {
         let (uri, document) = self.document(spec).await?;
         let find = |name, found: Option<String>| {
-            let found = found.ok_or_else(|| "it is missing".to_owned());
+            let found = found.ok_or_else(|| "is missing".to_owned());
             let endpoint = found.and_then(|text| usable(spec, &text));
-            let uri = uri.clone();
-            endpoint.map_err(|why| FetchError::Endpoint { uri, name, why })
+            endpoint.map_err(|why| format!("{name}: {why}"))
         };
+        let unfit = |why| FetchError::Endpoint {
+            uri: uri.clone(),
+            why,
+        };
+        let authorization = find("authorization_endpoint", document.authorization_endpoint);
+        let token = find("token_endpoint", document.token_endpoint);
         Ok(Endpoints {
-            authorization: find("authorization_endpoint", document.authorization_endpoint)?,
-            token: find("token_endpoint", document.token_endpoint)?,
+            authorization: authorization.map_err(unfit)?,
+            token: token.map_err(unfit)?,
             takes_basic: document
                 .token_endpoint_auth_methods_supported
                 .is_none_or(|methods| methods.iter().any(|it| it == "client_secret_basic")),

@@ -1,6 +1,7 @@
 //! The pages, and what their forms do.
 
 use super::{builder, start};
+use crate::support::client::Response;
 use crate::support::gate::{claims, sign};
 use crate::support::jar::{FORM, Jar, NAVIGATION, encode, hidden, set_cookies};
 use crate::support::threat;
@@ -15,21 +16,8 @@ fn a_browser_is_sent_to_log_in_and_back_to_what_it_asked_for() {
     let login = "/login?return=%2Fui%2Fx%3Fa%3Db%26c%3D%252F";
     assert_eq!(sent.header("location"), Some(login));
     let page = jar.open(&gate, login);
-    assert_eq!(page.status, 200);
-    assert_eq!(
-        page.header("content-type"),
-        Some("text/html; charset=utf-8")
-    );
-    let policy = page.header("content-security-policy").unwrap();
-    assert!(
-        policy.starts_with("default-src 'none'; style-src 'sha256-"),
-        "{policy}"
-    );
-    assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
-    assert_eq!(page.header("cache-control"), Some("no-store"));
-    assert_eq!(page.header("referrer-policy"), Some("same-origin"));
+    check_page(&page);
     let text = page.text();
-    assert!(!text.contains("<script"), "{text}");
     let fields = [
         ("form", &*hidden(&text, "form")),
         ("return", &hidden(&text, "return").replace("&amp;", "&")),
@@ -59,6 +47,25 @@ fn a_browser_is_sent_to_log_in_and_back_to_what_it_asked_for() {
     let logins = "tollgate_logins_total{dialect=\"browser\",reason=\"none\",result=\"ok\"}";
     assert_eq!(gate.metric(logins), 1.0, "{}", gate.metrics());
     assert!(!gate.log().contains(pair));
+}
+
+/// That a page is what it is to be, and keeps to itself.
+fn check_page(page: &Response) {
+    assert_eq!(page.status, 200);
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(
+        policy.starts_with("default-src 'none'; style-src 'sha256-"),
+        "{policy}"
+    );
+    assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+    assert_eq!(page.header("cache-control"), Some("no-store"));
+    assert_eq!(page.header("referrer-policy"), Some("same-origin"));
+    let text = page.text();
+    assert!(!text.contains("<script"), "{text}");
 }
 
 #[test]
