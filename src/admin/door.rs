@@ -29,6 +29,8 @@ pub struct Door {
     operators: Option<Operators>,
     /// What handshakes are done with, if it speaks TLS.
     pub(super) tls: Option<Arc<ServerConfig>>,
+    /// For each certificate its first name, and when it expires in seconds since the epoch.
+    pub(super) expiries: Vec<(String, i64)>,
 }
 
 /// Who asks: an operator by name, or somebody on this machine.
@@ -42,6 +44,9 @@ impl Door {
         operators: Option<Operators>,
         tls: Option<&Tls>,
     ) -> Self {
+        let expiries = tls.into_iter().flat_map(Tls::expiries);
+        let expiries = expiries.map(|(name, expires)| (name.to_owned(), expires));
+        let expiries = expiries.collect();
         let tls = tls.map(|tls| {
             let mut config = ServerConfig::clone(&tls.config);
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -52,6 +57,7 @@ impl Door {
             opens_metrics: is_loopback || is_public,
             operators,
             tls,
+            expiries,
         }
     }
 

@@ -73,6 +73,8 @@ pub struct Admin {
     pub ready_needs_store: bool,
 }
 
+/// What the admin listener is called among those of the config.
+const NAME: &str = "(admin)";
 /// The longest body, in bytes: a token and some words.
 const MAX_BODY: usize = 32 * 1024;
 /// How long it may take to come.
@@ -137,6 +139,21 @@ impl Admin {
         match head.uri.path() {
             "/inspect" => inspect::inspect(self, &body).await,
             _ => revoke::revoke(&self.shared, caller, &body).await,
+        }
+    }
+
+    /// Lets in other operators from now on, and shows another certificate.
+    pub fn renew(&self, door: Door) {
+        for (name, _) in &self.door.swap(Arc::new(door)).expiries {
+            self.metrics.no_certificate(NAME, name);
+        }
+        self.tell_expiries();
+    }
+
+    /// Puts in the metrics when its certificates expire.
+    pub fn tell_expiries(&self) {
+        for (name, expires) in &self.door.load().expiries {
+            self.metrics.certificate(NAME, name, *expires);
         }
     }
 

@@ -7,7 +7,7 @@ use http::StatusCode;
 use prometheus::proto::{Metric, MetricFamily};
 use serde::Serialize;
 
-use super::Admin;
+use super::{Admin, NAME};
 use crate::clock;
 use crate::store::AnyStore;
 use crate::store::health::Phase;
@@ -173,7 +173,16 @@ fn certificates(admin: &Admin) -> Vec<CertificateStatus> {
         });
         Some(Vec::from_iter(of))
     });
-    listeners.flatten().collect()
+    let own = admin.door.load_full();
+    let own = own
+        .expiries
+        .iter()
+        .map(|(name, expires)| CertificateStatus {
+            listener: NAME.to_owned(),
+            name: name.clone(),
+            expires: *expires,
+        });
+    listeners.flatten().chain(own).collect()
 }
 
 fn store(admin: &Admin) -> StoreStatus {

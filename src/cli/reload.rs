@@ -176,7 +176,7 @@ impl Watch {
                 self.admin.shown.store(Arc::new(prepared.shown));
                 if is_same_admin {
                     // Other operators, or another certificate.
-                    self.admin.door.store(Arc::new(prepared.admin.door));
+                    self.admin.renew(prepared.admin.door);
                 }
                 self.admin.metrics.reloaded(true);
                 self.admin.metrics.waits_for_restart(!waiting.is_empty());

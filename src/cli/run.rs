@@ -216,6 +216,7 @@ pub async fn serve(prepared: Prepared) -> anyhow::Result<Serving> {
         shared,
         drain,
     });
+    admin.tell_expiries();
     let admin_address = admin_socket.local_addr()?;
     Ok(Serving {
         listeners,

@@ -5,11 +5,11 @@ use std::io::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls::version::{TLS12, TLS13};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{JSON, ask, ask_as};
 use crate::support::client::{Response, connect_tls, read_response};
-use crate::support::gate::{Builder, Gate, run, users};
+use crate::support::gate::{Builder, Gate, run, self_signed, users};
 use crate::support::upstream::Upstream;
 use crate::support::{rows, wait_for};
 
@@ -205,6 +205,40 @@ fn operators_come_over_tls_and_change_with_their_file() {
         (get(&gate, "/status", &oleg, "http/1.1") == 200).then_some(())
     });
     assert_eq!(get(&gate, "/status", &olga, "http/1.1"), 401);
+}
+
+#[test]
+fn the_admin_listeners_certificate_is_told_and_changes_with_its_file() {
+    let upstream = Upstream::start();
+    let admin = "address: \"127.0.0.1:0\", tls: { certificate: a.crt, private_key: a.key }";
+    let gate = builder(&upstream, admin).start();
+    let folder = gate.folder();
+    let certificates = |trusted: &str, name: &str| {
+        let mut stream = connect_tls(gate.admin, name, trusted, &[], &[&TLS13]);
+        let head = "GET /status HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        // A certificate that is not trusted yet ends the handshake.
+        stream.write_all(head.as_bytes()).ok()?;
+        let status = read_response(&mut stream, false).json();
+        Some(status["certificates"].clone())
+    };
+    let is_of = |told: &Value, name: &str| {
+        let told = told.as_array().unwrap();
+        told.len() == 1
+            && (&told[0]["listener"], &told[0]["name"]) == (&json!("(admin)"), &json!(name))
+    };
+    let trusted = std::fs::read_to_string(folder.path().join("a.crt")).unwrap();
+    assert!(is_of(
+        &certificates(&trusted, "admin.example").unwrap(),
+        "admin.example"
+    ));
+    let (next, key) = self_signed(&["other.example"]);
+    folder.write("a.crt", &next);
+    folder.write("a.key", key);
+    gate.signal("HUP");
+    let told = wait_for("the new certificate", || {
+        certificates(&next, "other.example")
+    });
+    assert!(is_of(&told, "other.example"), "{told}");
 }
 
 /// The exit code and what was said.
