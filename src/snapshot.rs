@@ -65,7 +65,6 @@ impl Snapshot {
     /// Builds all that the config asks for; notes every problem.
     #[must_use]
     pub fn build(config: &Config, files: &Files, problems: &mut Problems) -> Option<Self> {
-        let listeners = &config.listeners;
         let tokens = config.tokens.build(files, problems);
         let around = (config.worker_count(), &config.dns);
         let upstreams = config.upstreams.iter().filter_map(|(name, upstream)| {
@@ -93,20 +92,12 @@ impl Snapshot {
         }
         let tracing = config.tracing.as_ref();
         let tracing = tracing.and_then(|tracing| tracing.build(files, problems));
-        let lifetimes = config.tokens.lifetimes();
-        let names: Vec<_> = listeners.iter().map(ListenerConfig::name).collect();
-        let mounts = Mounts::build(&config.login, &names, &lifetimes, problems);
-        ListenerConfig::check_logins(listeners, &config.login, problems);
+        let mounts = mounts(config, problems);
         let mut tokens = tokens?;
         tokens.issuers = issuers;
         tokens.wanted = Wanted::new(routes.claims().cloned().collect());
-        let wants_login =
-            |credential: &UpstreamCredential| matches!(credential, UpstreamCredential::Login);
-        let seals_logins = providers.need_login()
-            || routes
-                .all()
-                .iter()
-                .any(|route| wants_login(&route.credential));
+        let mut credentials = routes.all().iter().map(|route| &route.credential);
+        let seals_logins = providers.need_login() || credentials.any(UpstreamCredential::is_login);
         Some(Self {
             tokens,
             providers,
@@ -206,7 +197,7 @@ fn surroundings<'a>(
     providers: &Providers,
     files: &'a Files,
 ) -> Surroundings<'a> {
-    let (logins, mut listeners) = (&config.login, config.listeners.iter());
+    let logins = &config.login;
     // Programs' errors do not take the form that is for people.
     let mut programs = logins.iter().filter(|login| login.login_page().is_none());
     let only_login = programs.next().filter(|_| programs.next().is_none());
@@ -221,7 +212,7 @@ fn surroundings<'a>(
         },
         login_pages,
         users: providers.upstream_credentials(),
-        forwards: listeners.any(|listener| listener.forward_auth.is_none()),
+        forwards: config.forwards(),
         files,
     }
 }
@@ -247,6 +238,14 @@ fn check_ways_in(
             "nobody could log in with a browser: give an oidc issuer `client_id` and `browser`, or list a users_file or an upstream_probe",
         );
     }
+}
+
+/// The login dialects, where they are mounted and can be reached.
+fn mounts(config: &Config, problems: &mut Problems) -> Mounts {
+    let names = config.listeners.iter().map(ListenerConfig::name);
+    let names: Vec<_> = names.collect();
+    ListenerConfig::check_logins(&config.listeners, &config.login, problems);
+    Mounts::build(&config.login, &names, &config.tokens.lifetimes(), problems)
 }
 
 /// A year: how long revocations of external tokens are remembered.

@@ -93,6 +93,13 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether requests go on to upstreams, and are not only judged for another proxy.
+    #[must_use]
+    pub fn forwards(&self) -> bool {
+        let mut listeners = self.listeners.iter();
+        listeners.any(|listener| listener.forward_auth.is_none())
+    }
+
     /// How many workers serve.
     #[must_use]
     pub fn worker_count(&self) -> usize {

@@ -92,6 +92,12 @@ impl UpstreamCredential {
         matches!(self, Self::Login | Self::PerUser(_))
     }
 
+    /// Whether it is the user's own from the login, sealed.
+    #[must_use]
+    pub const fn is_login(&self) -> bool {
+        matches!(self, Self::Login)
+    }
+
     /// The header that it is, where that is the same for everyone.
     pub(crate) const fn fixed_name(&self) -> Option<&HeaderName> {
         match self {
