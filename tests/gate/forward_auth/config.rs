@@ -69,6 +69,7 @@ routes:
     let output = builder.run_to_end(&["check"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("/api/** -> (judged only)"), "{text}");
+    assert!(text.contains("answers Traefik at /verify alone"), "{text}");
     let gate = builder.start();
     let question = format!(
         "GET /verify HTTP/1.1\r\nhost: gate\r\nauthorization: Bearer {}\r\nx-forwarded-method: GET\r\n\
