@@ -128,6 +128,10 @@ impl ListenerConfig {
                 (false, false) => Proxies::Named,
             };
             forward_auth.check(at, proxies, problems);
+            if self.protocol == Spoken::Mqtt {
+                let at = format_args!("{at}.forward_auth");
+                problems.add(at, "is asked over HTTP, not with `protocol: mqtt`");
+            }
         }
         let mqtt = self.mqtt_path(at, problems);
         let address = address?;

@@ -25,6 +25,13 @@ fn what_would_give_credentials_away_or_be_reached_by_nobody_is_refused() {
             builder(&app, "proxy: traefik, takes: [ uri ]"),
             "cannot forward the URI",
         ),
+        (
+            builder(&app, "proxy: caddy").edit(
+                "name: questions",
+                "name: questions, protocol: mqtt, path: /api/a",
+            ),
+            "is asked over HTTP",
+        ),
         (builder(&app, "proxy: haproxy"), "haproxy"),
         (builder(&app, ""), "proxy"),
         (
