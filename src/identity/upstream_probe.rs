@@ -17,6 +17,7 @@ use crate::config::problem::Problems;
 use crate::config::secret::Secret;
 use crate::refusal::{Reason, Refusal};
 use crate::token::seal::UpstreamLogin;
+use crate::upstream::Protocol;
 use crate::upstream::body::{RequestBody, ResponseBody, Upload};
 use crate::upstream::config::UpstreamConfig;
 use crate::upstream::credential::basic;
@@ -54,6 +55,13 @@ impl UpstreamProbeConfig {
         let upstream = upstreams.keys().position(|name| *name == self.upstream);
         if upstream.is_none() {
             let text = format_args!("there is no upstream `{}`", self.upstream);
+            problems.add(format_args!("{at}.upstream"), text);
+        }
+        let spoken = upstreams
+            .get(&self.upstream)
+            .map(|upstream| upstream.protocol);
+        if spoken == Some(Protocol::Mqtt) {
+            let text = "speaks MQTT, and a login is tried over HTTP";
             problems.add(format_args!("{at}.upstream"), text);
         }
         let exposed = upstreams

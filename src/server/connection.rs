@@ -71,7 +71,7 @@ pub(super) async fn serve(
             Box::pin(serve_http2(gate, peer, stream, &limits, guard, drain)).await;
         }
         Protocol::Mqtt(entry) => {
-            Box::pin(serve_mqtt(gate, peer, (stream, entry), &limits, guard)).await;
+            Box::pin(serve_mqtt(gate, peer, (stream, *entry), &limits, guard)).await;
         }
     }
 }
@@ -80,14 +80,15 @@ pub(super) async fn serve(
 enum Protocol {
     Http1,
     Http2,
-    Mqtt(Entry),
+    /// Boxed, so that it takes no room in the tasks of others.
+    Mqtt(Box<Entry>),
 }
 
 impl Listener {
     /// What is spoken with a client that did not choose, and asked for this host by SNI.
     fn untold(&self, host: String) -> Protocol {
         match self.mqtt.clone() {
-            Some(path) => Protocol::Mqtt(Entry { host, path }),
+            Some(path) => Protocol::Mqtt(Box::new(Entry { host, path })),
             None => Protocol::Http1,
         }
     }

@@ -85,9 +85,10 @@ impl ListenerConfig {
         }
     }
 
-    /// Notes logins that would never be reached, since only questions are answered there.
+    /// Notes logins that would never be reached, since something else is answered there.
     pub(crate) fn check_logins(all: &[Self], logins: &[LoginConfig], problems: &mut Problems) {
-        let asks = |listener: &&Self| listener.forward_auth.is_some();
+        let asks =
+            |listener: &&Self| listener.forward_auth.is_some() || listener.protocol == Spoken::Mqtt;
         let asking = all.iter().filter(asks);
         for (index, login) in logins.iter().enumerate() {
             let mut asking = asking.clone().map(Self::name);
@@ -97,7 +98,7 @@ impl ListenerConfig {
             };
             if !is_there {
                 let at = format_args!("login[{index}]");
-                problems.add(at, "would be reached by nobody: a listener for `forward_auth` answers nothing else");
+                problems.add(at, "would be reached by nobody: a listener for `forward_auth` or MQTT answers nothing else");
             }
         }
     }

@@ -372,6 +372,16 @@ const MISTAKES: [(&str, &str, &str); 82] = [
         "workers: 2",
         "limits: { mqtt: { connect_timeout: 0s, connect_size: 0B, packet_size: 0B } }",
     ),
+    (
+        "a login and another proxy's questions where MQTT is spoken",
+        LISTENER,
+        "listeners: [ { address: \"127.0.0.1:0\", protocol: mqtt, path: /m, trusted_proxies: [ 127.0.0.1 ], forward_auth: { proxy: caddy } } ]",
+    ),
+    (
+        "a login that is tried at a broker",
+        "identity: [ { users_file: users.yaml } ]\nupstreams:",
+        "identity: [ { upstream_probe: { upstream: broker, path: / } } ]\nupstreams:\n  broker: { endpoints: [ \"mqtt://127.0.0.1\" ], protocol: mqtt }",
+    ),
 ];
 
 #[test]

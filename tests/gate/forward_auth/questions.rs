@@ -34,6 +34,21 @@ fn bearer() -> String {
 }
 
 #[test]
+fn a_route_of_mqtt_answers_no_question_since_its_rules_are_for_connect() {
+    let app = Upstream::start();
+    let route = "  - path: /bare/**\n    protocol: mqtt\n    mqtt: { client_id: \"{sub}\" }\n";
+    let gate = builder(&app, "proxy: caddy")
+        .edit("  - path: /bare/**\n", route)
+        .start();
+    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+        sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: mqtt\r\n";
+    for lines in [bearer(), bearer() + upgrade] {
+        assert_eq!(about(&gate, "GET", "/bare/x", &lines).status, 404);
+        assert_eq!(about(&gate, "GET", "/api/x", &bearer()).status, 200);
+    }
+}
+
+#[test]
 fn the_answer_holds_what_the_upstream_is_to_see() {
     let app = Upstream::start();
     let gate = gate(&app, "proxy: traefik");

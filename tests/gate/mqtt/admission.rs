@@ -281,6 +281,7 @@ fn over_tls_alpn_and_sni_lead_to_the_route() {
         path: /mqtt, tls: { certificate: a.crt, private_key: a.key } } ]";
     let gate = before(broker.address, &routes, "")
         .line("listeners:", listener)
+        .line("login:", "")
         .file("a.crt", &certificate)
         .file("a.key", key)
         .start();
