@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::support::client::connect_tls;
 use crate::support::gate::{claims, self_signed, sign};
+use crate::support::issuer::{Issuer, IssuerKey};
 use crate::support::mqtt::{
     Broker, Client, Connect, PINGREQ, PINGRESP, V5, V31, V311, VERSIONS, Version, before,
     read_packet, route,
@@ -349,4 +350,49 @@ fn check_tells_how_listeners_of_mqtt_are_reached() {
     let output = gate.run_to_end(&["check"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("mqtt://127.0.0.1:0 called mqtt\n"), "{text}");
+}
+
+#[test]
+fn an_external_issuers_token_waits_for_its_new_key_as_in_a_request() {
+    let broker = Broker::start();
+    let keys = ["first", "second"].map(|id| IssuerKey::new(id, "ES256"));
+    let [first, second] = &keys;
+    let issuer = Issuer::with(&[first]);
+    let entry = issuer.entry(", subject_prefix: \"x:\", keys: { unknown_key_interval: 1ms }");
+    let identity = format!("identity: [ {{ users_file: users.yaml }}, {entry} ]");
+    let gate = before(broker.address, &route(""), "")
+        .line("identity:", &identity)
+        .start();
+    let code = |key: &IssuerKey| {
+        let connect = Connect::with_token(V311, &key.sign(&issuer.claims()));
+        Client::open(&gate, connect.bytes()).read().unwrap()[3]
+    };
+    assert_eq!(code(first), 0);
+    assert_eq!(code(second), 4);
+    issuer.publish(&[second]);
+    assert_eq!(code(second), 0);
+    assert_eq!(code(first), 4);
+}
+
+#[test]
+fn a_reload_leaves_sessions_alone_and_judges_those_that_begin() {
+    let broker = Broker::start();
+    let builder = before(broker.address, &route(""), "");
+    let ruled = builder.config().replace(
+        "protocol: mqtt, credential",
+        "protocol: mqtt, mqtt: { client_id: \"{sub}\" }, credential",
+    );
+    let gate = builder.start();
+    let connect = Connect::with_token(V311, &sign(&claims()));
+    let mut client = Client::connected(&gate, &connect);
+    gate.folder().write("tollgate.yaml", ruled);
+    gate.signal("HUP");
+    gate.wait_for_metric("tollgate_config_reloads_total{result=\"ok\"}", 1.0);
+    client.assert_alive();
+    wait_for("the new rules", || {
+        let answer = Client::open(&gate, connect.bytes()).read().unwrap();
+        (answer == [0x20, 2, 0, 2]).then_some(())
+    });
+    client.assert_alive();
+    Client::connected(&gate, &connect.client_id("root")).assert_alive();
 }
