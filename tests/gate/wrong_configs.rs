@@ -17,7 +17,7 @@ const USERS: &str = "identity: [ { users_file: users.yaml } ]";
 const ADMIN: &str = "admin: { address: \"127.0.0.1:0\" }";
 
 /// What is wrong, and by which change of a good config it comes about.
-const MISTAKES: [(&str, &str, &str); 82] = [
+const MISTAKES: [(&str, &str, &str); 84] = [
     (
         "not YAML",
         LISTENER,
