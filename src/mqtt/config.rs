@@ -42,8 +42,7 @@ pub struct MqttLimits {
     pub connect_timeout: Span,
     /// The largest CONNECT, with its token and its will.
     pub connect_size: Size,
-    /// The largest packet that a client may send after CONNECT. Over a WebSocket also the largest
-    /// frame.
+    /// The largest packet that a client may send after CONNECT.
     pub packet_size: Size,
     /// The most sessions at once of one subject, over all workers of this gate. Default: `0`, any
     /// number.

@@ -7,7 +7,7 @@
 //! answer      the gate's own packets, in the client's version
 //! pattern     client ids and topics by claim
 //! rules       may this principal publish and subscribe there?
-//! websocket   MQTT's bytes in a WebSocket's frames
+//! websocket   MQTT's bytes in a WebSocket's frames, which `frame` reads and writes
 //! upgrade     how a session begins over a WebSocket
 //! receive     CONNECT, within its bounds
 //! session     how one begins over plain TLS, and who is let in
@@ -20,6 +20,7 @@ pub(crate) mod answer;
 pub mod config;
 pub(crate) mod connect;
 mod flow;
+mod frame;
 pub(crate) mod packet;
 pub(crate) mod pattern;
 mod reach;

@@ -157,9 +157,7 @@ impl Pending {
         };
         let stall = stream.stall().clone();
         let limits = &self.rules.snapshot.limits.mqtt;
-        let most = limits.packet_size.0.max(limits.connect_size.0);
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
-        let mut stream = InFrames::with_client(stream, most).await;
+        let mut stream = InFrames::with_client(stream);
         let received = match receive(&mut stream, limits).await {
             Ok(received) => received,
             Err(missing) => {
@@ -246,7 +244,7 @@ impl Handshake {
         let upgraded = hyper::upgrade::on(&mut response).await;
         let upgraded =
             upgraded.map_err(|error| Refusal::with_cause(Reason::UpstreamBroken, error))?;
-        let stream = InFrames::with_upstream(TokioIo::new(upgraded)).await;
+        let stream = InFrames::with_upstream(TokioIo::new(upgraded));
         Ok(Opened {
             stream: Box::new(stream),
             kept: Box::new(response),

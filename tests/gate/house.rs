@@ -26,6 +26,7 @@ mqtt/answer   | refusal
 mqtt/config   | config
 mqtt/connect  |
 mqtt/flow     |
+mqtt/frame    |
 mqtt/packet   |
 mqtt/pattern  | token::verify
 mqtt/rules    | config::problem refusal token::verify

@@ -7,12 +7,14 @@ use http::HeaderValue;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::client::{IntoClientRequest, client};
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Message, WebSocket, accept_hdr};
 
 use crate::support::client::connect;
 use crate::support::gate::{Builder, Gate, claims, sign};
 use crate::support::mqtt::{
-    Broker, Connect, PINGREQ, PINGRESP, V5, V31, V311, before, publish, route,
+    Broker, Connect, PINGREQ, PINGRESP, V5, V31, V311, before, field, publish, route, variable,
 };
 use crate::support::raw::accepting;
 use crate::support::tokens::with_claim;
@@ -331,4 +333,80 @@ fn an_upstream_that_agrees_to_no_websocket_is_unavailable() {
         let line = gate.exchange("/mqtt");
         assert_eq!(line["reason"], reason, "{line}");
     }
+}
+
+#[test]
+fn pings_are_answered_and_messages_in_parts_and_large_ones_pass() {
+    let (upstream, seen) = web_broker();
+    let gate = web_gate(upstream, "");
+    let (mut socket, _) = open(&gate, "/mqtt", &[OFFER]).unwrap();
+    let connect = Connect::with_token(V311, &sign(&claims())).bytes();
+    let part = |bytes: &[u8], kind, is_last| {
+        Message::Frame(Frame::message(bytes.to_vec(), OpCode::Data(kind), is_last))
+    };
+    // A ping may come between the parts of a message.
+    socket
+        .send(part(&connect[..5], Data::Binary, false))
+        .unwrap();
+    socket
+        .send(Message::Ping(b"are you there?".to_vec().into()))
+        .unwrap();
+    socket.send(part(&[], Data::Continue, false)).unwrap();
+    socket
+        .send(part(&connect[5..], Data::Continue, true))
+        .unwrap();
+    let pong = socket.read().unwrap();
+    assert!(pong.is_pong() && &*pong.into_data() == b"are you there?");
+    assert_eq!(hear(&mut socket), [0x20, 2, 0, 0]);
+    let mut large = publish(V311, (0, 0), "a", b"");
+    large.truncate(1);
+    let body = [&field("a")[..], &vec![b'x'; 900_000]].concat();
+    large.extend(variable(body.len()));
+    large.extend(body);
+    say(&mut socket, &*large);
+    assert_alive(&mut socket);
+    let messages = seen.messages.lock().unwrap();
+    assert_eq!(
+        messages[0],
+        Connect::new(V311).pair("gate", "s3cret").bytes()
+    );
+    assert!(messages[1..].concat() == [&large[..], &PINGREQ].concat());
+}
+
+#[test]
+fn frames_that_break_the_websockets_rules_end_it() {
+    let (upstream, seen) = web_broker();
+    let gate = web_gate(upstream, "");
+    let connect = Connect::with_token(V311, &sign(&claims())).bytes();
+    let part = |kind, is_last| {
+        Message::Frame(Frame::message(connect.clone(), OpCode::Data(kind), is_last))
+    };
+    for (row, first, second) in [
+        ("text", part(Data::Text, true), None),
+        ("a part of nothing", part(Data::Continue, true), None),
+        (
+            "a message within another",
+            part(Data::Binary, false),
+            Some(part(Data::Binary, true)),
+        ),
+    ] {
+        let (mut socket, _) = open(&gate, "/mqtt", &[OFFER]).unwrap();
+        socket.send(first).unwrap();
+        let is_second = second.is_some();
+        second
+            .into_iter()
+            .for_each(|message| socket.send(message).unwrap());
+        let heard = socket.read();
+        let is_connack = heard.is_ok_and(|message| message.is_binary());
+        assert!(!is_connack || is_second, "{row}");
+        assert!(is_second || seen.heads.lock().unwrap().is_empty(), "{row}");
+    }
+    // Frames of clients are masked.
+    let (mut socket, _) = open(&gate, "/mqtt", &[OFFER]).unwrap();
+    let mut bytes = Vec::new();
+    Frame::message(connect, OpCode::Data(Data::Binary), true)
+        .format(&mut bytes)
+        .unwrap();
+    std::io::Write::write_all(socket.get_mut(), &bytes).unwrap();
+    assert!(!socket.read().is_ok_and(|message| message.is_binary()));
 }
