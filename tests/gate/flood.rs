@@ -207,7 +207,7 @@ fn a_gate_whose_memory_is_all_taken_takes_on_nothing_more_and_goes_on() {
     let mut first = connect(gate.address());
     assert_eq!(ask(&mut first), 200);
     let limit = "tollgate_memory_limit_bytes";
-    assert_eq!(gate.metric(limit), LIMIT as f64);
+    gate.wait_for_metric(limit, LIMIT as f64);
     let before = own_memory(&gate);
     let mut flood: Vec<_> = (0..24).map(|_| greedy(&gate, &certificate)).collect();
     let full = |gate: &Gate| gate.log().contains("memory is at its limit");
