@@ -9,8 +9,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Notify;
 
 use super::answer::Goodbye;
-use super::packet::{Header, Malformed, Packets, Seen, kind};
+use super::packet::{Header, Packets, Seen, kind};
 use super::rules::{Denied, Topics, Verdict};
+use super::shape::Shape;
 
 /// Why a direction ended, if not since its source did.
 #[derive(Debug)]
@@ -123,21 +124,22 @@ const PATIENCE: u8 = 32;
 #[derive(Debug)]
 pub(super) struct Up<R, W> {
     from: R,
-    pub(super) to: W,
+    to: W,
     buffer: Buffer,
-    packets: Packets,
+    /// Of what was read.
+    shape: Shape,
     most: usize,
     pub(super) count: Cell<u64>,
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<R, W> {
     /// `first` came behind CONNECT already; a packet may have so many bytes.
-    pub(super) fn new(from: R, to: W, first: &[u8], most: usize) -> Self {
+    pub(super) fn new((from, to): (R, W), shape: Shape, first: &[u8], most: usize) -> Self {
         Self {
             from,
             to,
             buffer: Buffer::new(first),
-            packets: Packets::default(),
+            shape,
             most,
             count: Cell::new(0),
         }
@@ -146,7 +148,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<R, W> {
     /// Copies until the client ends.
     pub(super) async fn copy(&mut self) -> Result<(), Stop> {
         while self.buffer.fill(&mut self.from).await? {
-            look(&mut self.packets, self.buffer.held(), self.most)?;
+            let good = look(&mut self.shape, self.buffer.held(), self.most)?;
+            self.buffer.held.end = self.buffer.held.start + good;
             while !self.buffer.held.is_empty() {
                 let count = self.to.write(self.buffer.held()).await?;
                 if count == 0 {
@@ -156,6 +159,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<R, W> {
                 self.count.set(self.count.get() + count as u64);
             }
             self.to.flush().await?;
+            if self.shape.has_ended() {
+                break;
+            }
         }
         Ok(())
     }
@@ -167,19 +173,19 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<R, W> {
         inserts: &Inserts,
         tell: impl Fn(Denied),
     ) -> Result<(), Stop> {
-        let mut packet = Vec::new();
+        let (mut packets, mut packet) = (Packets::default(), Vec::new());
         while self.buffer.fill(&mut self.from).await? {
             let mut rest = self.buffer.held();
             let mut good = Vec::new();
             while !rest.is_empty() {
                 let most = self.most;
-                let taken = self.packets.advance(rest, |seen| allow(seen, most))?;
+                let taken = packets.advance(rest, |seen| allow(seen, most))?;
                 packet.extend_from_slice(rest.get(..taken).unwrap_or_default());
                 rest = rest.get(taken..).unwrap_or_default();
-                if self.packets.is_lost() {
+                if packets.is_lost() {
                     return Err(Stop::Refused(None, Goodbye::ProtocolError));
                 }
-                if !self.packets.is_between() {
+                if !packets.is_between() {
                     continue;
                 }
                 let header = Header::parse(&packet).ok().flatten();
@@ -208,23 +214,42 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<R, W> {
         Ok(())
     }
 
+    /// Says that nothing follows.
+    pub(super) async fn close(&mut self, code: u16) -> io::Result<()> {
+        if self.buffer.held.is_empty()
+            && let Some(frame) = self.shape.close(code)?
+        {
+            self.to.write_all(&frame).await?;
+        }
+        self.to.shutdown().await
+    }
+
     /// Reads to the end, and passes nothing on.
     pub(super) async fn drop_all(&mut self) -> io::Result<()> {
-        while self.from.read(&mut self.buffer.bytes).await? > 0 {}
+        while !self.shape.has_ended() {
+            let count = self.from.read(&mut self.buffer.bytes).await?;
+            if count == 0 {
+                break;
+            }
+            let bytes = self.buffer.bytes.get(..count).unwrap_or_default();
+            self.shape.pass(bytes, |_| {});
+        }
         Ok(())
     }
 }
 
-/// Judges what begins in these bytes before any of them goes on.
-fn look(packets: &mut Packets, bytes: &[u8], most: usize) -> Result<(), Stop> {
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let taken = packets.advance(rest, |seen| allow(seen, most))?;
-        rest = rest.get(taken..).unwrap_or_default();
-    }
-    match packets.is_lost() {
+/// Judges what begins in these bytes before any of them goes on. How many may.
+fn look(shape: &mut Shape, bytes: &[u8], most: usize) -> Result<usize, Stop> {
+    let mut judged = Ok(());
+    let good = shape.pass(bytes, |seen| {
+        if judged.is_ok() {
+            judged = allow(seen, most);
+        }
+    });
+    judged?;
+    match shape.is_lost() {
         true => Err(Stop::Refused(None, Goodbye::ProtocolError)),
-        false => Ok(()),
+        false => Ok(good),
     }
 }
 
@@ -249,21 +274,21 @@ const fn allow(seen: Seen, most: usize) -> Result<(), Stop> {
 #[derive(Debug)]
 pub(super) struct Down<R, W> {
     from: R,
-    pub(super) to: W,
+    to: W,
     buffer: Buffer,
     /// Of what was written.
-    packets: Packets,
+    shape: Shape,
     pub(super) count: Cell<u64>,
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Down<R, W> {
     /// `first` came already.
-    pub(super) fn new(from: R, to: W, first: &[u8]) -> Self {
+    pub(super) fn new((from, to): (R, W), shape: Shape, first: &[u8]) -> Self {
         Self {
             from,
             to,
             buffer: Buffer::new(first),
-            packets: Packets::default(),
+            shape,
             count: Cell::new(0),
         }
     }
@@ -276,26 +301,29 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Down<R, W> {
     /// Copies until the upstream ends, and puts the gate's answers in between its packets.
     pub(super) async fn copy(&mut self, inserts: &Inserts) -> Result<(), Stop> {
         loop {
-            if self.packets.is_between() {
+            if self.shape.is_between() {
                 let answers = inserts.take();
                 self.put(&answers).await?;
             }
             let is_there = tokio::select! {
                 biased;
                 is_there = self.buffer.fill(&mut self.from) => is_there?,
-                () = inserts.come.notified(), if self.packets.is_between() => continue,
+                () = inserts.come.notified(), if self.shape.is_between() => continue,
             };
             if !is_there {
                 return Ok(());
             }
             let waits = !inserts.bytes.borrow().is_empty();
             self.write(waits).await?;
+            if self.shape.has_ended() {
+                return Ok(());
+            }
         }
     }
 
     /// Copies to the end of the packet that is on its way.
     pub(super) async fn finish_packet(&mut self) -> Result<(), Stop> {
-        while !self.packets.is_between() && self.buffer.fill(&mut self.from).await? {
+        while !self.shape.is_between() && self.buffer.fill(&mut self.from).await? {
             self.write(true).await?;
         }
         Ok(())
@@ -306,13 +334,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Down<R, W> {
         let held = self.buffer.held();
         let mut left = match is_packet {
             false => held.len(),
-            true => {
-                let taken = self
-                    .packets
-                    .clone()
-                    .advance(held, |_| Ok::<_, Malformed>(()));
-                taken.unwrap_or(held.len())
-            }
+            true => self.shape.clone().advance(held, |_| {}),
         };
         while left > 0 {
             let end = self.buffer.held.start + left;
@@ -322,7 +344,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Down<R, W> {
             if count == 0 {
                 return Err(Stop::Broken);
             }
-            self.packets.pass(bytes.get(..count).unwrap_or_default());
+            self.shape
+                .pass(bytes.get(..count).unwrap_or_default(), |_| {});
             self.buffer.held.start += count;
             self.count.set(self.count.get() + count as u64);
             left -= count;
@@ -330,9 +353,17 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Down<R, W> {
         Ok(self.to.flush().await?)
     }
 
+    /// Says that nothing follows.
+    pub(super) async fn close(&mut self, code: u16) -> io::Result<()> {
+        if let Some(frame) = self.shape.close(code)? {
+            self.to.write_all(&frame).await?;
+        }
+        self.to.shutdown().await
+    }
+
     /// Puts a packet of the gate's own in, if it has a place here.
     pub(super) async fn tell(&mut self, packet: &[u8]) -> Result<(), Stop> {
-        match self.packets.is_between() {
+        match self.shape.is_between() {
             true => self.put(packet).await,
             false => Ok(()),
         }
@@ -340,13 +371,15 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Down<R, W> {
 
     /// Writes whole packets. Dropped in the middle, it leaves no place for another.
     async fn put(&mut self, packets: &[u8]) -> Result<(), Stop> {
-        let mut rest = packets;
+        let dressed = self.shape.dress(packets)?;
+        let mut rest = &*dressed;
         while !rest.is_empty() {
             let count = self.to.write(rest).await?;
             if count == 0 {
                 return Err(Stop::Broken);
             }
-            self.packets.pass(rest.get(..count).unwrap_or_default());
+            self.shape
+                .pass(rest.get(..count).unwrap_or_default(), |_| {});
             rest = rest.get(count..).unwrap_or_default();
         }
         match packets.is_empty() {

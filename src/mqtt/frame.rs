@@ -9,6 +9,16 @@ pub(super) enum Place {
     Server,
 }
 
+impl Place {
+    /// Which end it is of the WebSocket that these bytes go on to.
+    pub(super) const fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
 /// What a frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -34,25 +44,91 @@ impl Mask {
                 .zip(self.0)
                 .for_each(|(byte, key)| *byte ^= key);
         }
-        let shift = bytes.len() % self.0.len();
+        self.skip(bytes.len());
+    }
+
+    /// So many bytes stay as they are; those that follow them are next.
+    pub(super) const fn skip(&mut self, count: usize) {
+        let shift = count % self.0.len();
         self.0.rotate_left(shift);
+    }
+}
+
+/// Where in the frames of one direction the next byte stands.
+#[derive(Clone, Debug)]
+pub(super) struct Frames {
+    /// Which end the gate is.
+    pub(super) place: Place,
+    head: Head,
+    /// Of the frame that is on its way, or was the last.
+    pub(super) kind: Kind,
+    /// Its key, for the payload's next byte.
+    pub(super) mask: Mask,
+    /// The bytes of its payload that are to come.
+    pub(super) left: u64,
+    /// Whether its message goes on in another.
+    is_fragmented: bool,
+}
+
+impl Frames {
+    pub(super) fn new(place: Place) -> Self {
+        Self {
+            place,
+            head: Head::default(),
+            kind: Kind::Pong,
+            mask: Mask::default(),
+            left: 0,
+            is_fragmented: false,
+        }
+    }
+
+    /// Takes what of these bytes belongs to the next head, and whether it is whole then. How many
+    /// bytes that takes.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] for what RFC 6455 section 5 does not allow, and for text,
+    /// which MQTT does not (MQTT-6.0.0-1).
+    pub(super) fn take_head(&mut self, bytes: &[u8]) -> io::Result<(usize, bool)> {
+        let taken = self.head.take(bytes);
+        let Some(frame) = self.head.judge(self.place)? else {
+            return Ok((taken, false));
+        };
+        if frame.kind == Kind::Data {
+            if frame.is_continued != self.is_fragmented {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            self.is_fragmented = !frame.is_final;
+        }
+        (self.kind, self.mask, self.left) = (frame.kind, frame.mask, frame.length);
+        self.head = Head::default();
+        Ok((taken, true))
+    }
+
+    /// Whether no frame has begun.
+    pub(super) const fn is_between(&self) -> bool {
+        self.left == 0 && self.head.count == 0
+    }
+
+    /// Whether no message has, either.
+    pub(super) const fn is_between_messages(&self) -> bool {
+        self.is_between() && !self.is_fragmented
     }
 }
 
 /// A head that was read.
 #[derive(Debug)]
-pub(super) struct Frame {
-    pub(super) kind: Kind,
-    pub(super) is_final: bool,
+struct Frame {
+    kind: Kind,
+    is_final: bool,
     /// Whether it goes on with the message of an earlier one.
-    pub(super) is_continued: bool,
-    pub(super) mask: Mask,
-    pub(super) length: u64,
+    is_continued: bool,
+    mask: Mask,
+    length: u64,
 }
 
 /// The bytes of a head, as they come.
-#[derive(Debug, Default)]
-pub(super) struct Head {
+#[derive(Clone, Debug, Default)]
+struct Head {
     bytes: [u8; MOST],
     count: usize,
 }
@@ -62,7 +138,7 @@ const MOST: usize = 14;
 
 impl Head {
     /// Takes what of these bytes belongs to it; how many.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
+    fn take(&mut self, bytes: &[u8]) -> usize {
         let mut taken = 0;
         while self.count < self.wanted() {
             let (Some(byte), Some(place)) = (bytes.get(taken), self.bytes.get_mut(self.count))
@@ -92,11 +168,7 @@ impl Head {
     }
 
     /// What it says, once it is whole.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::InvalidData`] for what RFC 6455 section 5 does not allow, and for text,
-    /// which MQTT does not (MQTT-6.0.0-1).
-    pub(super) fn judge(&self, place: Place) -> io::Result<Option<Frame>> {
+    fn judge(&self, place: Place) -> io::Result<Option<Frame>> {
         if self.count < self.wanted() {
             return Ok(None);
         }

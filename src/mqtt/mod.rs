@@ -13,6 +13,7 @@
 //! session     how one begins over plain TLS, and who is let in
 //! reach       whether the upstream takes CONNECT
 //! run         how long it lasts, and what is said at its end
+//! shape       where a packet of the gate's own could stand
 //! flow        the two directions while it lasts
 //! ```
 
@@ -28,6 +29,7 @@ mod receive;
 pub(crate) mod rules;
 mod run;
 mod session;
+mod shape;
 pub(crate) mod subjects;
 mod upgrade;
 mod websocket;

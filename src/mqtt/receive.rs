@@ -1,6 +1,8 @@
 //! How does CONNECT come in? Within its bounds, and what cannot be read is answered as its version
 //! has it.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -11,10 +13,41 @@ use super::answer;
 use super::config::MqttLimits;
 use super::connect::{Connect, Unfit, version};
 use super::packet::Header;
+use crate::patient::Patient;
+use crate::stream::Stream;
 
 /// A stream of bytes with one end.
-pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Unpin> Wire for T {}
+pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin {
+    /// Whether its packets come in a WebSocket's frames, and none of these has begun.
+    fn is_between_frames(&self) -> bool {
+        false
+    }
+
+    /// From now on its bytes are those of the frames.
+    fn show_frames(&mut self) {}
+
+    /// What the gate's own close frame is to say, where there are any.
+    fn close_code(&self) -> Rc<Cell<u16>> {
+        Rc::default()
+    }
+}
+
+impl Wire for Stream {}
+impl Wire for Patient<Stream> {}
+
+impl Wire for Box<dyn Wire> {
+    fn is_between_frames(&self) -> bool {
+        (**self).is_between_frames()
+    }
+
+    fn show_frames(&mut self) {
+        (**self).show_frames();
+    }
+
+    fn close_code(&self) -> Rc<Cell<u16>> {
+        (**self).close_code()
+    }
+}
 
 /// A CONNECT, and what came behind it already.
 #[derive(Debug)]
@@ -28,6 +61,8 @@ pub(super) struct Received {
 pub(crate) enum Missing {
     /// The client left.
     Gone,
+    /// The gate drains.
+    Drained,
     /// It did not come in time.
     Late,
     /// It is larger than it may be; what the client is told.
@@ -40,6 +75,10 @@ impl Missing {
     /// What a client is told that can be told anything.
     pub(super) async fn tell(&self, stream: &mut impl Wire) {
         match self {
+            Self::Drained => {
+                stream.close_code().set(GOING_AWAY);
+                part(stream, &[]).await;
+            }
             Self::TooLarge(Some(answer)) | Self::Unfit(Some(answer)) => {
                 part(stream, answer).await;
             }
@@ -48,11 +87,19 @@ impl Missing {
     }
 }
 
-/// Reads CONNECT within its bounds.
+/// Reads CONNECT within its bounds, unless the gate drains before it is there.
 pub(super) async fn receive(
     stream: &mut impl Wire,
     limits: &MqttLimits,
+    drained: impl Future<Output = ()>,
 ) -> Result<Received, Missing> {
+    tokio::select! {
+        received = read(stream, limits) => received,
+        () = drained => Err(Missing::Drained),
+    }
+}
+
+async fn read(stream: &mut impl Wire, limits: &MqttLimits) -> Result<Received, Missing> {
     let deadline = Instant::now() + limits.connect_timeout.0;
     let most = usize::try_from(limits.connect_size.0).unwrap_or(usize::MAX);
     let mut packet = Vec::new();
@@ -110,4 +157,6 @@ pub(super) async fn part(stream: &mut impl Wire, packet: &[u8]) {
     let _ = timeout(LAST_WORDS, parting).await;
 }
 
+/// RFC 6455 section 7.4.1.
+pub(super) const GOING_AWAY: u16 = 1001;
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);

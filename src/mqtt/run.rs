@@ -1,14 +1,17 @@
 //! How long does a session last, and what is said at its end?
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, split};
+use tokio::io::{AsyncRead, AsyncWrite, split};
 use tokio::time::timeout;
 
 use super::Version;
 use super::answer::Goodbye;
 use super::connect::Wish;
 use super::flow::{Down, Inserts, Stop, Up};
-use super::receive::{LAST_WORDS, Wire};
+use super::frame::Place;
+use super::receive::{GOING_AWAY, LAST_WORDS, Wire};
 use super::rules::{Denied, Topics};
+use super::shape::Shape;
+use super::websocket::NORMAL_CLOSURE;
 use crate::upstream::tunnel::{End, Rights};
 
 /// A session that stands.
@@ -27,15 +30,26 @@ impl Session {
     /// what it may not. How it ended, and how many bytes went each way.
     pub(super) async fn run(
         self,
-        downstream: impl Wire,
-        upstream: impl Wire,
+        mut downstream: impl Wire,
+        mut upstream: impl Wire,
         drained: impl Future<Output = ()>,
         tell: impl Fn(Denied),
     ) -> (End, [u64; 2]) {
+        let shapes = match self.topics {
+            None => passed_on(&mut downstream, &mut upstream),
+            Some(_) => None,
+        };
+        let [upward, downward] = shapes.unwrap_or_else(|| [Shape::plain(), Shape::plain()]);
+        let dressed = (upward.dress(&self.rest), downward.dress(&self.connack));
+        let (Ok(rest), Ok(connack)) = dressed else {
+            return (End::Closed, [0, 0]);
+        };
+        let code = downstream.close_code();
         let (from_client, to_client) = split(downstream);
         let (from_upstream, to_upstream) = split(upstream);
-        let mut up = Up::new(from_client, to_upstream, &self.rest, self.most);
-        let mut down = Down::new(from_upstream, to_client, &self.connack);
+        let mut up = Up::new((from_client, to_upstream), upward, &rest, self.most);
+        let mut down = Down::new((from_upstream, to_client), downward, &connack);
+        drop((rest, connack));
         if down.begin().await.is_err() {
             return (End::Closed, [0, down.count.get()]);
         }
@@ -49,17 +63,22 @@ impl Session {
         } = self;
         let left = {
             let both = flow(&mut up, &mut down, &inserts, topics.as_mut(), tell);
+            // What came behind CONNECT goes nowhere if the right to it has ended meanwhile.
             tokio::select! {
-                left = both => left,
+                biased;
                 end = rights.ended() => Left::Gate(end),
                 () = drained => Left::Gate(End::Drained),
+                left = both => left,
             }
         };
         let _ = timeout(LAST_WORDS, async {
             match &left {
                 Left::Client(Ok(())) => {
-                    let _ = up.to.shutdown().await;
+                    let _ = up.close(NORMAL_CLOSURE).await;
                     let _ = down.copy(&inserts).await;
+                }
+                Left::Upstream => {
+                    let _ = up.close(NORMAL_CLOSURE).await;
                 }
                 Left::Gate(End::Drained) => {
                     let _ = down.finish_packet().await;
@@ -69,16 +88,39 @@ impl Session {
         })
         .await;
         let (end, goodbye) = left.tell();
+        code.set(close_code(end));
         let _ = timeout(LAST_WORDS, async {
             if let Some(packet) = goodbye.and_then(|goodbye| goodbye.disconnect(version, wish)) {
                 let _ = down.tell(&packet).await;
             }
-            let _ = down.to.shutdown().await;
+            let _ = down.close(code.get()).await;
             // To close a socket with bytes unread would reset it, and the last packet be lost.
             let _ = up.drop_all().await;
         })
         .await;
         (end, [up.count.get(), down.count.get()])
+    }
+}
+
+/// How packets stand in either direction, if the frames of one WebSocket can go on as those of the
+/// other: what was read of both ends where a frame does.
+fn passed_on(downstream: &mut impl Wire, upstream: &mut impl Wire) -> Option<[Shape; 2]> {
+    if !downstream.is_between_frames() || !upstream.is_between_frames() {
+        return None;
+    }
+    downstream.show_frames();
+    upstream.show_frames();
+    Some([Place::Server, Place::Client].map(Shape::framed))
+}
+
+/// RFC 6455 section 7.4.1.
+const fn close_code(end: End) -> u16 {
+    match end {
+        End::Drained => GOING_AWAY,
+        End::ProtocolError => 1002,
+        End::Expired | End::Revoked | End::TopicNotAllowed => 1008,
+        End::PacketTooLarge => 1009,
+        End::Closed | End::Early | End::Stalled => NORMAL_CLOSURE,
     }
 }
 

@@ -75,7 +75,7 @@ impl Gate {
     ) -> Option<Missing> {
         let rules = self.rules();
         let limits = &rules.snapshot.limits.mqtt;
-        let received = match receive(&mut stream, limits).await {
+        let received = match receive(&mut stream, limits, connection.drained()).await {
             Ok(received) => received,
             Err(missing) => {
                 missing.tell(&mut stream).await;
@@ -144,6 +144,10 @@ impl Guest {
             Err(refusal) => Err(refusal),
             Ok(admitted) => {
                 let opened = Box::pin(self.open(&connect, &admitted)).await;
+                let opened = opened.and_then(|upstream| {
+                    self.is_still_good(&admitted.principal)?;
+                    Ok(upstream)
+                });
                 opened.map(|upstream| (admitted, upstream))
             }
         };
@@ -211,6 +215,7 @@ impl Guest {
         };
         let principal = permit.principal().map(Rc::clone);
         let principal = principal.ok_or(Reason::MissingCredential)?;
+        self.is_still_good(&principal)?;
         let rules = self.route.mqtt.as_ref().ok_or(Reason::RouteNotFound)?;
         let topics = rules.judge(connect, &principal)?;
         let most = self.rules.snapshot.limits.mqtt.sessions_per_subject;
@@ -221,6 +226,18 @@ impl Guest {
             permit,
             topics,
         })
+    }
+
+    /// A token was judged some time ago, be it that CONNECT or its answer was waited for. One that
+    /// counts only by its leeway begins no session.
+    fn is_still_good(&self, principal: &VerifiedToken) -> Result<(), Refusal> {
+        if principal.time_left().is_zero() {
+            return Err(Reason::Expired.into());
+        }
+        match self.gate.shared.revocations.hit(principal) {
+            true => Err(Reason::Revoked.into()),
+            false => Ok(()),
+        }
     }
 
     /// Judges the token in CONNECT's password as any other.

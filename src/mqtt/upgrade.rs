@@ -158,12 +158,13 @@ impl Pending {
         let stall = stream.stall().clone();
         let limits = &self.rules.snapshot.limits.mqtt;
         let mut stream = InFrames::with_client(stream);
-        let received = match receive(&mut stream, limits).await {
+        let received = match receive(&mut stream, limits, kept.connection.drained()).await {
             Ok(received) => received,
             Err(missing) => {
                 missing.tell(&mut stream).await;
                 return match missing {
                     Missing::Gone => exchange.tunnel_ended(End::Closed),
+                    Missing::Drained => exchange.tunnel_ended(End::Drained),
                     Missing::Late => exchange.refused(&Reason::RequestTimeout.into()),
                     Missing::TooLarge(_) => exchange.refused(&Reason::BodyTooLarge.into()),
                     Missing::Unfit(_) => exchange.refused(&Reason::MalformedRequest.into()),

@@ -7,21 +7,17 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncBufRead as _, AsyncRead, AsyncWrite, BufReader, ReadBuf};
 
-use super::frame::{Head, Kind, Mask, Place, write};
+use std::cell::Cell;
+use std::rc::Rc;
+
+use super::frame::{Frames, Kind, Place, write};
+use super::receive::Wire;
 
 /// The bytes within a WebSocket's frames. Pings and close frames are answered.
 #[derive(Debug)]
 pub(super) struct InFrames<S> {
     stream: BufReader<S>,
-    place: Place,
-    head: Head,
-    /// Of the frame that is read.
-    kind: Kind,
-    mask: Mask,
-    /// The bytes of it that are to come.
-    left: u64,
-    /// Whether its message goes on in another.
-    is_fragmented: bool,
+    frames: Frames,
     /// What came of a control frame.
     control: Vec<u8>,
     /// The other end has said that nothing follows.
@@ -30,6 +26,10 @@ pub(super) struct InFrames<S> {
     out: Vec<u8>,
     written: usize,
     has_closed: bool,
+    /// What a close frame says, when it is the gate's.
+    code: Rc<Cell<u16>>,
+    /// Whether its bytes are those of the frames.
+    is_bare: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> InFrames<S> {
@@ -46,17 +46,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> InFrames<S> {
     fn new(stream: S, place: Place) -> Self {
         Self {
             stream: BufReader::with_capacity(READ_BUFFER, stream),
-            place,
-            head: Head::default(),
-            kind: Kind::Pong,
-            mask: Mask::default(),
-            left: 0,
-            is_fragmented: false,
+            frames: Frames::new(place),
             control: Vec::new(),
             has_ended: false,
             out: Vec::new(),
             written: 0,
             has_closed: false,
+            code: Rc::new(Cell::new(NORMAL_CLOSURE)),
+            is_bare: false,
         }
     }
 
@@ -66,7 +63,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> InFrames<S> {
             if self.has_ended {
                 return Poll::Ready(Ok(false));
             }
-            if self.left > 0 && self.kind == Kind::Data {
+            if self.frames.left > 0 && self.frames.kind == Kind::Data {
                 return Poll::Ready(Ok(true));
             }
             let there = ready!(Pin::new(&mut self.stream).poll_fill_buf(context))?;
@@ -74,53 +71,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> InFrames<S> {
                 self.has_ended = true;
                 continue;
             }
-            if self.left > 0 {
-                let left = usize::try_from(self.left).unwrap_or(usize::MAX);
+            let (count, is_begun) = if self.frames.left > 0 {
+                let left = usize::try_from(self.frames.left).unwrap_or(usize::MAX);
                 let count = left.min(there.len());
                 self.control
                     .extend_from_slice(there.get(..count).unwrap_or_default());
-                self.left -= count as u64;
-                Pin::new(&mut self.stream).consume(count);
+                self.frames.left -= count as u64;
+                (count, true)
             } else {
-                let count = self.head.take(there);
-                Pin::new(&mut self.stream).consume(count);
-                let Some(frame) = self.head.judge(self.place)? else {
-                    continue;
-                };
-                self.head = Head::default();
-                self.begin(frame.kind, frame.is_final, frame.is_continued)?;
-                (self.mask, self.left) = (frame.mask, frame.length);
-            }
-            if self.left == 0 && self.kind != Kind::Data {
+                self.frames.take_head(there)?
+            };
+            Pin::new(&mut self.stream).consume(count);
+            if is_begun && self.frames.left == 0 && self.frames.kind != Kind::Data {
                 self.heed(context)?;
             }
         }
     }
 
-    /// A frame begins.
-    fn begin(&mut self, kind: Kind, is_final: bool, is_continued: bool) -> io::Result<()> {
-        if kind == Kind::Data {
-            if is_continued != self.is_fragmented {
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-            self.is_fragmented = !is_final;
-        }
-        self.kind = kind;
-        Ok(())
-    }
-
     /// A control frame is whole.
     fn heed(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         let mut payload = std::mem::take(&mut self.control);
-        self.mask.apply(&mut payload);
-        match self.kind {
+        self.frames.mask.apply(&mut payload);
+        match self.frames.kind {
             Kind::Close => {
                 self.has_ended = true;
                 self.say_close()?;
             }
             // One that takes no answers gets no more.
             Kind::Ping if !self.has_closed && self.out.len() < MOST_WAITING => {
-                write(Kind::Pong, &payload, self.place, &mut self.out)?;
+                write(Kind::Pong, &payload, self.frames.place, &mut self.out)?;
             }
             Kind::Data | Kind::Ping | Kind::Pong => {}
         }
@@ -133,7 +112,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> InFrames<S> {
 
     fn say_close(&mut self) -> io::Result<()> {
         if !self.has_closed {
-            write(Kind::Close, &NORMAL_CLOSURE, self.place, &mut self.out)?;
+            let code = self.code.get().to_be_bytes();
+            write(Kind::Close, &code, self.frames.place, &mut self.out)?;
             self.has_closed = true;
         }
         Ok(())
@@ -157,8 +137,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> InFrames<S> {
     }
 }
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire for InFrames<S> {
+    fn is_between_frames(&self) -> bool {
+        let is_quiet = self.out.is_empty() && !self.has_ended && !self.has_closed;
+        is_quiet && !self.is_bare && self.frames.is_between_messages()
+    }
+
+    fn show_frames(&mut self) {
+        self.is_bare = true;
+    }
+
+    fn close_code(&self) -> Rc<Cell<u16>> {
+        Rc::clone(&self.code)
+    }
+}
+
 /// RFC 6455 section 7.4.1.
-const NORMAL_CLOSURE: [u8; 2] = 1000_u16.to_be_bytes();
+pub(super) const NORMAL_CLOSURE: u16 = 1000;
 /// Holds a head, and with it what is small; larger payloads are read past it.
 const READ_BUFFER: usize = 512;
 /// The most that is put into one frame, in bytes.
@@ -175,20 +170,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for InFrames<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.is_bare {
+            return Pin::new(&mut this.stream).poll_read(context, buffer);
+        }
         if !ready!(this.poll_data(context))? || buffer.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        let left = usize::try_from(this.left).unwrap_or(usize::MAX);
+        let left = usize::try_from(this.frames.left).unwrap_or(usize::MAX);
         let most = left.min(buffer.remaining());
         let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
         ready!(Pin::new(&mut this.stream).poll_read(context, &mut part))?;
         let bytes = part.filled_mut();
-        this.mask.apply(bytes);
+        this.frames.mask.apply(bytes);
         let count = bytes.len();
         buffer.advance(count);
         // To end in the middle of a frame is an end, too: the packet in it is not whole either.
         this.has_ended |= count == 0;
-        this.left -= count as u64;
+        this.frames.left -= count as u64;
         Poll::Ready(Ok(()))
     }
 }
@@ -201,11 +199,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for InFrames<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_out(context))?;
+        if this.is_bare {
+            return Pin::new(&mut this.stream).poll_write(context, bytes);
+        }
         if this.has_closed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let bytes = bytes.get(..MOST_WRITTEN).unwrap_or(bytes);
-        write(Kind::Data, bytes, this.place, &mut this.out)?;
+        write(Kind::Data, bytes, this.frames.place, &mut this.out)?;
         // They are taken, whether or not they can be written at once.
         if let Poll::Ready(written) = this.poll_out(context) {
             written?;
@@ -222,7 +223,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for InFrames<S> {
     /// Says that nothing follows; the other end says the same, and is then at its end.
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.say_close()?;
+        if !this.is_bare {
+            this.say_close()?;
+        }
         ready!(this.poll_out(context))?;
         Pin::new(&mut this.stream).poll_flush(context)
     }

@@ -26,7 +26,7 @@ pub(super) async fn serve_mqtt(
     let serving = Rc::clone(&gate).serve_mqtt(Rc::clone(&peer), entry, stream, guard.request());
     let cut = match serving.await {
         None => cut_by(&stall),
-        Some(Missing::Gone) => None,
+        Some(Missing::Gone | Missing::Drained) => None,
         Some(Missing::Late) => Some(Cut::HeaderTimeout),
         Some(Missing::TooLarge(_)) => Some(Cut::HeadersTooLarge),
         Some(Missing::Unfit(_)) => Some(Cut::Malformed),

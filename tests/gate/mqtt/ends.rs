@@ -6,14 +6,17 @@ use std::sync::mpsc::channel;
 
 use serde_json::json;
 
-use crate::support::client::send;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::websocket::{OFFER, open};
+use crate::support::client::{connect, send};
 use crate::support::gate::{Gate, claims, sign};
 use crate::support::mqtt::{
-    Broker, Client, Connect, V5, V31, V311, VERSIONS, Version, before, read_packet, route,
+    Broker, Client, Connect, V5, V31, V311, VERSIONS, Version, before, publish, read_packet, route,
 };
 use crate::support::raw::{accepting, read_rest};
 use crate::support::tokens::with_claim;
-use crate::support::unix_now;
+use crate::support::{unix_now, wait_for};
 
 /// The gate says this in 5.0, and in each version closes.
 fn assert_told(client: &mut Client, version: Version, code: u8) {
@@ -71,6 +74,44 @@ fn a_session_ends_when_its_token_is_revoked() {
         assert_ne!(again.read().unwrap()[3], 0, "{version:?}");
     }
     assert_ended(&gate, "revoked");
+}
+
+#[test]
+fn a_token_that_ended_while_connack_was_waited_for_begins_no_session() {
+    let (tell, told) = channel();
+    let tell = Mutex::new(tell);
+    let expires = unix_now() + 2;
+    let upstream = accepting(move |mut stream| {
+        read_packet(&mut stream);
+        wait_for("the token's end", || (unix_now() > expires).then_some(()));
+        stream.write_all(&[0x20, 3, 0, 0, 0]).unwrap();
+        tell.lock().unwrap().send(read_rest(&mut stream)).unwrap();
+    });
+    let gate = before(upstream, &route(""), "").start();
+    let connect = Connect::with_token(V5, &with_claim("exp", json!(expires)));
+    let behind = publish(V5, (0, 0), "a/b", b"");
+    let mut client = Client::open(&gate, [connect.bytes(), behind].concat());
+    assert_eq!(client.read().unwrap()[3], 0x86);
+    client.assert_end();
+    assert_eq!(told.recv().unwrap(), b"");
+}
+
+#[test]
+fn a_drain_does_not_wait_for_connect() {
+    let broker = Broker::start();
+    let limits = "limits: { mqtt: { connect_timeout: 1h } }";
+    let mut gate = before(broker.address, &route(""), limits).start();
+    let _silent = connect(gate.listeners[1]);
+    let (mut socket, _) = open(&gate, "/mqtt", &[OFFER]).unwrap();
+    gate.wait_for_metric("tollgate_connections_open{listener=\"mqtt\"}", 1.0);
+    gate.signal("TERM");
+    let told = socket.read().unwrap();
+    let Message::Close(Some(close)) = told else {
+        panic!("{told:?}");
+    };
+    assert_eq!(u16::from(close.code), 1001);
+    assert_eq!(gate.wait(), Some(0));
+    assert!(!gate.log().contains("still open"), "{}", gate.log());
 }
 
 #[test]

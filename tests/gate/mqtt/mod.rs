@@ -2,6 +2,7 @@
 
 mod admission;
 mod ends;
+mod frames;
 mod hostile;
 mod topics;
 mod websocket;

@@ -18,7 +18,7 @@ use crate::support::mqtt::{
 };
 use crate::support::raw::accepting;
 use crate::support::tokens::with_claim;
-use crate::support::unix_now;
+use crate::support::{unix_now, wait_for};
 
 /// A broker that takes MQTT in WebSockets: the heads and the messages that it got.
 #[derive(Clone, Debug, Default)]
@@ -69,10 +69,10 @@ fn web_broker() -> (SocketAddr, Seen) {
     (address, seen)
 }
 
-type Socket = WebSocket<TcpStream>;
+pub(super) type Socket = WebSocket<TcpStream>;
 
 /// Opens a WebSocket through the gate; what it agreed to, or the status that it refused with.
-fn open(
+pub(super) fn open(
     gate: &Gate,
     target: &str,
     headers: &[(&'static str, &str)],
@@ -97,14 +97,14 @@ fn open(
     }
 }
 
-const OFFER: (&str, &str) = ("sec-websocket-protocol", "mqtt");
+pub(super) const OFFER: (&str, &str) = ("sec-websocket-protocol", "mqtt");
 
-fn say(socket: &mut Socket, bytes: impl Into<Vec<u8>>) {
+pub(super) fn say(socket: &mut Socket, bytes: impl Into<Vec<u8>>) {
     socket.send(Message::binary(bytes.into())).unwrap();
 }
 
 /// What comes in the next message.
-fn hear(socket: &mut Socket) -> Vec<u8> {
+pub(super) fn hear(socket: &mut Socket) -> Vec<u8> {
     loop {
         let message = socket.read().unwrap();
         if message.is_binary() {
@@ -125,7 +125,7 @@ fn assert_closed(socket: &mut Socket) {
     assert!(socket.read().is_err());
 }
 
-fn web_gate(upstream: SocketAddr, extra: &str) -> Gate {
+pub(super) fn web_gate(upstream: SocketAddr, extra: &str) -> Gate {
     Builder::with_extra(upstream, &route(""), extra).start()
 }
 
@@ -212,6 +212,21 @@ fn a_bad_token_in_the_request_is_refused_as_http_and_one_in_connect_as_mqtt() {
         assert_closed(&mut socket);
     }
     assert_eq!(seen.heads.lock().unwrap().len(), 0, "the broker was asked");
+}
+
+#[test]
+fn a_token_in_the_request_is_judged_again_when_connect_comes() {
+    let (upstream, seen) = web_broker();
+    let gate = web_gate(upstream, "");
+    let expires = unix_now() + 2;
+    let bearer = format!("Bearer {}", with_claim("exp", json!(expires)));
+    let headers = [OFFER, ("authorization", &*bearer)];
+    let (mut socket, _) = open(&gate, "/mqtt", &headers).unwrap();
+    wait_for("its end", || (unix_now() > expires).then_some(()));
+    say(&mut socket, Connect::new(V5).bytes());
+    assert_eq!(hear(&mut socket)[3], 0x86);
+    assert_closed(&mut socket);
+    assert!(seen.heads.lock().unwrap().is_empty());
 }
 
 #[test]
