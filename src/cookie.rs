@@ -19,8 +19,9 @@ pub const FLOW: &str = "__Host-tollgate-flow";
 /// and other sites' pages do not send it.
 const GUARDS: &str = "Secure; HttpOnly; SameSite=Lax";
 
-/// The values of every cookie of this name (RFC 6265 section 5.4), in whatever spelling of white
-/// space.
+/// The values of every cookie of this name (RFC 6265 section 5.4), with whatever blanks and tabs
+/// around it. Nothing else is white space to browsers: they would let any host beside this one set
+/// a cookie whose name begins with it, prefix or not.
 pub fn values<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
     let pairs = headers.get_all(COOKIE).into_iter().flat_map(pairs);
     pairs.filter_map(move |(held, value)| (held == name).then_some(value))
@@ -36,7 +37,7 @@ pub fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 fn pairs(value: &HeaderValue) -> impl Iterator<Item = (&str, &str)> {
     let pairs = value.as_bytes().split(|byte| *byte == b';');
-    pairs.filter_map(|pair| str::from_utf8(pair).ok()?.trim().split_once('='))
+    pairs.filter_map(|pair| str::from_utf8(pair.trim_ascii()).ok()?.split_once('='))
 }
 
 /// `Set-Cookie` for a cookie of the gate's, that lives so long. Nothing if the value cannot stand

@@ -303,6 +303,43 @@ fn an_upstream_neither_sees_nor_sets_the_gates_cookies() {
     assert_eq!(upstream.last().all("cookie"), ["b=2"]);
 }
 
+/// Characters that some readers take for white space, and no browser does: a host beside this one
+/// may set a cookie whose name begins with one, which it may not where the prefix comes first.
+const BLANKS: [&str; 6] = [
+    "\u{a0}", "\u{85}", "\u{1680}", "\u{2000}", "\u{2028}", "\u{3000}",
+];
+
+#[test]
+fn no_cookie_of_another_name_passes_for_one_of_the_gates() {
+    let (upstream, gate) = start();
+    let jar = logged_in(&gate);
+    let session = &jar.0[SESSION];
+    let proof = "x".repeat(22);
+    for blank in BLANKS {
+        let line = format!("cookie: {blank}{SESSION}={session}\r\n");
+        let before = upstream.seen().len();
+        let answer = gate.request("GET", "/api/x", &line);
+        assert_eq!(answer.status, 401, "{blank:?}");
+        assert_eq!(upstream.seen().len(), before, "{blank:?}");
+        // Nor does it come in the way of the true one.
+        let both = format!("cookie: {blank}{SESSION}=x; {SESSION}={session}\r\n");
+        let answer = gate.request("GET", "/api/x", &both);
+        assert_eq!(answer.status, 200, "{blank:?}");
+        let mut strange = Jar::default();
+        strange
+            .0
+            .insert(format!("{blank}{SESSION}-form"), proof.clone());
+        let fields = [
+            ("form", &*proof),
+            ("username", "root"),
+            ("password", "memphis"),
+        ];
+        let answer = strange.send(&gate, "/login", &fields);
+        assert_eq!(answer.status, 403, "{blank:?}");
+        threat::count("browser", 3);
+    }
+}
+
 #[test]
 fn cookies_that_http_2_brings_one_by_one_arrive_as_one() {
     let upstream = Upstream::start();
