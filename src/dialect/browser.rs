@@ -6,6 +6,7 @@
 //! | `POST /login` | its form: `username`, `password` |
 //! | `GET /login/begin?issuer=0` | on to an external issuer (OpenID Connect Core 1.0 section 3.1.2.1) |
 //! | `GET /login/callback` | back from there |
+//! | `GET /login/callback/NAME` | back from one of several |
 //! | `GET /logout`, `POST /logout` | the page that asks, and its form |
 
 use bytes::Bytes;
@@ -43,7 +44,13 @@ impl Dialect for Browser {
     }
 
     fn paths(&self) -> &'static [&'static str] {
-        &[LOGIN, "/login/begin", "/login/callback", "/logout"]
+        &[
+            LOGIN,
+            "/login/begin",
+            CALLBACK,
+            "/login/callback/*",
+            "/logout",
+        ]
     }
 
     fn endpoint(&self, head: &request::Parts, path: &str) -> Option<Endpoint> {
@@ -56,9 +63,10 @@ impl Dialect for Browser {
             "/logout" if is_form => Endpoint::Browser(Step::LogoutForm),
             LOGIN | "/logout" => Endpoint::WrongMethod("GET, HEAD, POST"),
             "/login/begin" if head.method == Method::GET => Endpoint::Browser(Step::Begin),
-            "/login/callback" if head.method == Method::GET => Endpoint::Browser(Step::Callback),
-            "/login/begin" | "/login/callback" => Endpoint::WrongMethod("GET"),
-            _ => return None,
+            "/login/begin" => Endpoint::WrongMethod("GET"),
+            _ if !is_callback(path) => return None,
+            _ if head.method == Method::GET => Endpoint::Browser(Step::Callback),
+            _ => Endpoint::WrongMethod("GET"),
         })
     }
 
@@ -91,4 +99,16 @@ impl Dialect for Browser {
     }
 }
 
+/// Whether it is one of the paths that issuers send browsers back to.
+fn is_callback(path: &str) -> bool {
+    let rest = path.strip_prefix(CALLBACK);
+    rest.is_some_and(|rest| {
+        let name = rest.strip_prefix('/');
+        rest.is_empty() || name.is_some_and(|name| !name.is_empty() && !name.contains('/'))
+    })
+}
+
 const LOGIN: &str = "/login";
+/// Where an external issuer sends browsers back to; of several, what tells one from another
+/// follows.
+pub const CALLBACK: &str = "/login/callback";

@@ -4,13 +4,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 
 use super::{Visit, Way, add_cookie, is_same, see_other};
 use crate::clock;
 use crate::config::secret::Secret;
 use crate::cookie;
+use crate::dialect::browser::CALLBACK;
 use crate::dialect::wire::form_pairs;
 use crate::identity::Principal;
 use crate::page::{self, field};
@@ -58,8 +59,10 @@ pub(super) async fn begin(visit: &Visit<'_>) -> Result<Response<Bytes>, Refusal>
         exp: clock::unix_now().plus(LIFETIME).0,
         issuer: issuer.name().to_owned(),
         redirect_uri: format!(
-            "{}{}/login/callback",
-            visit.around.origin, visit.mount.prefix
+            "{}{}{CALLBACK}{}",
+            visit.around.origin,
+            visit.mount.prefix,
+            issuer.callback()
         ),
         state: random_id()?,
         nonce: random_id()?,
@@ -96,6 +99,13 @@ async fn let_in(visit: &Visit<'_>) -> Result<Response<Bytes>, Refusal> {
         return Err(lost());
     }
     let issuer = tokens.issuers.find(&flow.issuer).ok_or_else(lost)?;
+    // Another issuer's code must not be shown to this one, and not every issuer says who it is: each
+    // sends browsers back elsewhere (RFC 9700 section 4.4.2.2).
+    let expected = flow.redirect_uri.parse::<Uri>();
+    if !expected.is_ok_and(|expected| expected.path() == visit.head.uri.path()) {
+        let cause = "the browser came back by another issuer's way";
+        return Err(Refusal::with_cause(Reason::BadCredentials, cause));
+    }
     if let Some(error) = only(query, "error")? {
         let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
         let is_code = error.len() <= 64 && error.bytes().all(is_plain);

@@ -72,7 +72,10 @@ pub struct OidcConfig {
     #[serde(default)]
     pub client_id: Option<String>,
     /// People may log in at the issuer from the gate's login page, as `client_id`. The issuer must
-    /// know `/login/callback` of the gate, below the login's `prefix`, as a redirect URI.
+    /// know `/login/callback` of the gate, below the login's `prefix`, as a redirect URI. Of several
+    /// such issuers only the first; the others have paths of their own, so that none is shown
+    /// another's code: `/login/callback/` and the issuer without its scheme, in small letters, with
+    /// `-` for whatever is no letter, digit or dot (`login.example-realms-a`).
     #[serde(default)]
     pub browser: Option<BrowserConfig>,
 }
@@ -204,6 +207,7 @@ impl OidcConfig {
             is_bearer: self.bearer,
             client_id: self.client_id.clone(),
             login,
+            callback: String::new(),
             source: source.into(),
         })
     }

@@ -38,6 +38,7 @@ pub struct Issuer {
     is_bearer: bool,
     client_id: Option<String>,
     login: Option<CodeFlow>,
+    callback: String,
     source: Arc<KeySource>,
 }
 
@@ -67,6 +68,13 @@ impl Issuer {
     #[must_use]
     pub fn client_id(&self) -> Option<&str> {
         self.client_id.as_deref()
+    }
+
+    /// What tells the path that it sends browsers back to from those of the issuers before it:
+    /// nothing for the first at which people log in, else `/` and its name in plain letters.
+    #[must_use]
+    pub fn callback(&self) -> &str {
+        &self.callback
     }
 
     /// Whether somebody who counts as `subject` here may still come from it.
@@ -138,7 +146,21 @@ impl Issuers {
             if configs.len() + others > 1 {
                 check_subjects(at, config, configs, problems);
             }
-            issuers.extend(config.build(at, files, problems));
+            let Some(mut issuer) = config.build(at, files, problems) else {
+                continue;
+            };
+            let mut others = issuers.iter().filter(|other| other.login.is_some());
+            if issuer.login.is_some() && others.next().is_some() {
+                issuer.callback = format!("/{}", plain(name));
+                if let Some(other) = others.find(|other| other.callback == issuer.callback) {
+                    let text = format_args!(
+                        "would send browsers back to the same path as {}, by which the two could not be told apart",
+                        other.name
+                    );
+                    problems.add(&at_issuer, text);
+                }
+            }
+            issuers.push(issuer);
         }
         Self(issuers)
     }
@@ -203,6 +225,20 @@ impl Issuers {
             }
         }
     }
+}
+
+/// An issuer's name without its scheme, in letters that stand in a path as they are.
+fn plain(name: &str) -> String {
+    let rest = name.split_once("://").map_or(name, |(_, rest)| rest);
+    let letters = rest
+        .trim_end_matches('/')
+        .chars()
+        .map(|letter| match letter {
+            '.' => letter,
+            _ if letter.is_ascii_alphanumeric() => letter.to_ascii_lowercase(),
+            _ => '-',
+        });
+    letters.collect()
 }
 
 /// Where several providers know users, nobody of one may pass for somebody of another: credentials

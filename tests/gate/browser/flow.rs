@@ -31,12 +31,12 @@ struct World {
 }
 
 /// Where a browser was sent, and what it was told to bring.
-struct Away {
-    jar: Jar,
-    asked: BTreeMap<String, String>,
+pub(super) struct Away {
+    pub(super) jar: Jar,
+    pub(super) asked: BTreeMap<String, String>,
 }
 
-fn query(text: &str) -> BTreeMap<String, String> {
+pub(super) fn query(text: &str) -> BTreeMap<String, String> {
     let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
     let decode = |text: &str| percent_decode_str(text).decode_utf8().unwrap().into_owned();
     pairs

@@ -3,6 +3,7 @@
 mod flow;
 mod pages;
 mod sessions;
+mod several;
 
 use crate::support::gate::{Builder, Gate, users};
 use crate::support::upstream::Upstream;
