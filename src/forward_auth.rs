@@ -367,10 +367,11 @@ fn fold(name: &str) -> Option<String> {
     Some(name.bytes().map(fold).collect())
 }
 
-/// Whether a proxy writes a header of this name itself.
+/// Whether Envoy has written a header of this name itself, or dropped the client's, before it asks.
 fn is_proxys_own(name: &str) -> bool {
-    let prefixes = ["x-forwarded-", "x-envoy-"];
-    prefixes.iter().any(|prefix| name.starts_with(prefix)) || name == "x-request-id"
+    let forwarded = name.strip_prefix("x-forwarded-");
+    let is_of_the_way = matches!(forwarded, Some("client-cert" | "for" | "proto"));
+    is_of_the_way || name.starts_with("x-envoy-") || name == "x-request-id"
 }
 
 #[cfg(test)]

@@ -36,7 +36,11 @@ fn prove(proxy: Proxy) {
     tokens_in_the_url_reach_no_app(&site, proxy);
     browsers_are_sent_to_the_login_page(&site);
     preflights_open_nothing(&site);
-    let cases = forgeries_change_nothing(&site) + tricks_with_the_path_reach_nothing_else(&site);
+    let mut cases =
+        forgeries_change_nothing(&site) + tricks_with_the_path_reach_nothing_else(&site);
+    if proxy == Proxy::Envoy {
+        cases += other_identities_are_dropped(&site);
+    }
     a_revoked_token_is_refused(&site);
     threat::count("requests through other proxies", cases);
     // Without the gate nobody is let in.
@@ -295,6 +299,36 @@ fn forgeries_change_nothing(site: &Site) -> usize {
         }
     }
     FORGED.len() * 4 + (IDENTITIES.len() + 1) * 3
+}
+
+/// What back ends take for a user's name, or for what a proxy was asked. Of the four, Envoy alone
+/// can be told to drop what the answer does not replace.
+const OTHERS: [&str; 8] = [
+    "x-forwarded-user",
+    "x-forwarded-email",
+    "x-forwarded-groups",
+    "x-forwarded-preferred-username",
+    "x-forwarded-host",
+    "x-forwarded-uri",
+    "x-forwarded-prefix",
+    "x-remote-user",
+];
+
+fn other_identities_are_dropped(site: &Site) -> usize {
+    for name in OTHERS {
+        for target in ["/api/a", "/public/a"] {
+            let seen = passes(
+                site,
+                "GET",
+                target,
+                &format!("{}{name}: evil\r\n", bearer()),
+                "",
+            );
+            assert!(!seen.head.contains("evil"), "{name}: {}", seen.head);
+            assert!(seen.header("x-forwarded-proto").is_some(), "{}", seen.head);
+        }
+    }
+    OTHERS.len() * 2
 }
 
 /// Paths that a proxy, the gate or an app may read in different ways.

@@ -407,7 +407,9 @@ fn envoy_is_told_what_to_drop() {
     let gate = gate(&app, "proxy: envoy");
     let lines = bearer()
         + "x-remote-user: evil\r\nx-tollgate-groups: evil\r\nx-tollgate-other: evil\r\nx-original-url: /x\r\n\
-           x-forwarded-for: 192.0.2.7\r\nx-request-id: 1\r\nx-envoy-external-address: 192.0.2.7\r\naccept: */*\r\n";
+           x-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: https\r\nx-forwarded-client-cert: Hash=1\r\n\
+           x-request-id: 1\r\nx-envoy-external-address: 192.0.2.7\r\naccept: */*\r\n\
+           x-forwarded-user: evil\r\nx-forwarded-groups: evil\r\nx-forwarded-host: evil.example\r\n";
     let dropped = |target: &str| {
         let response = ask(&gate, "GET", target, &lines);
         assert_eq!(response.status, 200, "{target}");
@@ -419,11 +421,21 @@ fn envoy_is_told_what_to_drop() {
         names.sort();
         names
     };
-    let usual = ["x-original-url", "x-remote-user", "x-tollgate-other"];
+    let usual = [
+        "x-forwarded-groups",
+        "x-forwarded-host",
+        "x-forwarded-user",
+        "x-original-url",
+        "x-remote-user",
+        "x-tollgate-other",
+    ];
     assert_eq!(dropped("/verify/api/a"), usual);
     // What the answer does not replace is dropped.
     let all = [
         "authorization",
+        "x-forwarded-groups",
+        "x-forwarded-host",
+        "x-forwarded-user",
         "x-original-url",
         "x-remote-user",
         "x-tollgate-groups",
