@@ -99,9 +99,14 @@ pub fn remove_own(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes from an upstream's answer what would set one of the gate's own cookies.
+/// Removes from an upstream's answer what would set one of the gate's own cookies. Also one
+/// without a name: browsers of before RFC 6265bis sent its value as if that began with a name.
 pub fn remove_set(headers: &mut HeaderMap) {
-    let is_foreign = |value: &&HeaderValue| !is_own(value.as_bytes().trim_ascii_start());
+    let is_foreign = |value: &&HeaderValue| {
+        let text = value.as_bytes().trim_ascii_start();
+        let nameless = text.strip_prefix(b"=").map(<[u8]>::trim_ascii_start);
+        !is_own(nameless.unwrap_or(text))
+    };
     let set = headers.get_all(SET_COOKIE);
     if set.iter().all(|value| is_foreign(&value)) {
         return;

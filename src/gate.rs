@@ -336,11 +336,11 @@ async fn forward(
         ));
     }
     match (status, downstream) {
-        (StatusCode::SWITCHING_PROTOCOLS, Some(downstream)) => Ok(Answer::Tunnel(
-            response,
-            downstream,
-            permit.principal().cloned(),
-        )),
+        (StatusCode::SWITCHING_PROTOCOLS, Some(downstream)) => {
+            respond::clean_agreement(response.headers_mut());
+            let principal = permit.principal().cloned();
+            Ok(Answer::Tunnel(response, downstream, principal))
+        }
         (StatusCode::SWITCHING_PROTOCOLS, None) => {
             upstream.metrics.fault(UpstreamFault::Broken);
             let cause = "the upstream switched protocols without being asked";

@@ -83,10 +83,16 @@ pub fn has_one_end(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Removes what belongs to the connection with the upstream (RFC 9110 section 7.6.1) and its
-/// challenges, which are meant for the gate.
+/// Removes what belongs to the connection with the upstream (RFC 9110 section 7.6.1) and what is
+/// the gate's affair.
 pub fn clean(headers: &mut HeaderMap) {
     super::translate::remove_hop_by_hop(headers);
+    clean_agreement(headers);
+}
+
+/// Removes an upstream's challenges, which are meant for the gate, and what would set the gate's
+/// cookies. Of an upstream that agrees to a WebSocket that is all: the connection goes on.
+pub fn clean_agreement(headers: &mut HeaderMap) {
     headers.remove(WWW_AUTHENTICATE);
     headers.remove(PROXY_AUTHENTICATE);
     cookie::remove_set(headers);

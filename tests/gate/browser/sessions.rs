@@ -7,7 +7,7 @@ use super::{ROUTES, builder, start};
 use crate::support::client;
 use crate::support::gate::{Builder, Gate, claims, sign, sign_as, users};
 use crate::support::http2::{Http2, empty};
-use crate::support::jar::{Jar, NAVIGATION, hidden};
+use crate::support::jar::{Jar, NAVIGATION, hidden, set_cookies};
 use crate::support::reload::{Verdict, reload};
 use crate::support::threat;
 use crate::support::tokens::claims_of;
@@ -301,6 +301,33 @@ fn an_upstream_neither_sees_nor_sets_the_gates_cookies() {
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("set-cookie"), Some("a=1"));
     assert_eq!(upstream.last().all("cookie"), ["b=2"]);
+}
+
+#[test]
+fn no_upstream_sets_the_gates_cookies_by_a_websocket_or_without_a_name() {
+    let theirs = "set-cookie: a=1\r\nset-cookie: __Host-tollgate=stolen; Path=/; Secure\r\n\
+         set-cookie: =__Host-tollgate=stolen; Path=/; Secure\r\n\
+         set-cookie: \t= __Host-tollgate-form=x; Path=/; Secure\r\n\
+         www-authenticate: Basic realm=\"x\"\r\n";
+    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\n";
+    let asked = format!(
+        "{upgrade}sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    );
+    for (status, line, asked) in [
+        (200, "200 OK\r\ncontent-length: 0\r\n", ""),
+        (
+            101,
+            &format!("101 Switching Protocols\r\n{upgrade}"),
+            &asked,
+        ),
+    ] {
+        let upstream = Upstream::answering(&format!("HTTP/1.1 {line}{theirs}\r\n"));
+        let gate = builder(&upstream, "").start();
+        let answer = gate.request("GET", "/open/x", asked);
+        assert_eq!(answer.status, status);
+        assert_eq!(Vec::from_iter(set_cookies(&answer)), ["a=1"], "{status}");
+        assert_eq!(answer.header("www-authenticate"), None, "{status}");
+    }
 }
 
 /// Characters that some readers take for white space, and no browser does: a host beside this one
