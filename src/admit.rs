@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::request;
 
 use crate::clock::{self, UnixTime};
-use crate::credential::{self, Credential};
+use crate::credential::{self, Credential, Location};
 use crate::endpoint;
 use crate::gate::Gate;
 use crate::refusal::{Reason, Refusal};
@@ -48,6 +48,7 @@ impl Gate {
             let permit = policy::authorize(&route.policy, None, asked.path)?;
             return Ok((permit, presented.remaining_query));
         }
+        walk.is_session = presented.location == Location::Cookie;
         let now = clock::unix_at(walk.exchange.started());
         let principal = match presented.credential {
             Ok(Credential::Token(token)) => match self.authenticate(rules, &token, now) {

@@ -130,6 +130,7 @@ impl Gate {
             exchange,
             voice: Voice::Plain,
             is_token_in_query: false,
+            is_session: false,
             origin: cors::origin(&head.headers),
             cors: None,
             login_page: None,

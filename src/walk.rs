@@ -32,6 +32,8 @@ pub(crate) struct Walk {
     pub(crate) voice: Voice,
     /// Whether the URL held a token.
     pub(crate) is_token_in_query: bool,
+    /// Whether a browser's session asks.
+    pub(crate) is_session: bool,
     /// Whose page asks, if one does.
     pub(crate) origin: Option<HeaderValue>,
     /// Which other sites' pages may call, where the dialect does not decide.
@@ -124,6 +126,9 @@ impl Walk {
                 response.map(GateBody::own)
             }
             Answer::Upstream(mut response) => {
+                if self.is_session {
+                    respond::keep_private(response.headers_mut());
+                }
                 if self.cors.is_some() {
                     cors::strip(response.headers_mut());
                 }

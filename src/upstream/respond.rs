@@ -104,6 +104,29 @@ pub fn hush(headers: &mut HeaderMap) {
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
 }
 
+/// Keeps an upstream's answer to a browser's session out of caches that others share. The upstream
+/// saw `Authorization`, which alone does that (RFC 9111 section 3.5); such a cache sees a cookie.
+/// What the upstream lets them keep all the same, it may.
+pub fn keep_private(headers: &mut HeaderMap) {
+    let is_said = |value: &HeaderValue| {
+        let mut directives = value.as_bytes().split(|byte| *byte == b',');
+        directives.any(|directive| {
+            let directive = directive.trim_ascii();
+            let decides = |known: &&str| directive.eq_ignore_ascii_case(known.as_bytes());
+            // With a value: a number of seconds.
+            let age = directive.get(..SHARED_AGE.len()).unwrap_or_default();
+            DECIDING.iter().any(|known| decides(&known)) || age.eq_ignore_ascii_case(SHARED_AGE)
+        })
+    };
+    if !headers.get_all(CACHE_CONTROL).iter().any(is_said) {
+        headers.append(CACHE_CONTROL, HeaderValue::from_static("private"));
+    }
+}
+
+/// Directives that say whether a shared cache may keep an answer to `Authorization`.
+const DECIDING: [&str; 4] = ["must-revalidate", "no-store", "private", "public"];
+const SHARED_AGE: &[u8] = b"s-maxage=";
+
 /// As [`hush`], for an answer of the gate's own, which may say better what its page needs.
 pub fn hush_own(headers: &mut HeaderMap) {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -1,5 +1,7 @@
 //! The cookie that stands for a login: where it counts, and until when.
 
+use std::io::Write as _;
+
 use http::Request;
 use serde_json::json;
 
@@ -301,6 +303,63 @@ fn an_upstream_neither_sees_nor_sets_the_gates_cookies() {
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("set-cookie"), Some("a=1"));
     assert_eq!(upstream.last().all("cookie"), ["b=2"]);
+}
+
+/// What an upstream says of caches, and what is told for a session.
+const CACHES: [(&str, &[&str]); 11] = [
+    ("", &["private"]),
+    ("cache-control: max-age=60\r\n", &["max-age=60", "private"]),
+    ("cache-control: no-cache\r\n", &["no-cache", "private"]),
+    (
+        "cache-control: private=\"x-a\", max-age=60\r\n",
+        &["private=\"x-a\", max-age=60", "private"],
+    ),
+    ("expires: Thu, 01 Jan 2099 00:00:00 GMT\r\n", &["private"]),
+    ("cache-control: x-public\r\n", &["x-public", "private"]),
+    ("cache-control: no-store\r\n", &["no-store"]),
+    (
+        "cache-control: Private, max-age=60\r\n",
+        &["Private, max-age=60"],
+    ),
+    // What the upstream lets everybody have (RFC 9111 section 3.5).
+    (
+        "cache-control: public, max-age=60\r\n",
+        &["public, max-age=60"],
+    ),
+    ("cache-control: S-MaxAge=60\r\n", &["S-MaxAge=60"]),
+    (
+        "cache-control: max-age=60\r\ncache-control: must-revalidate\r\n",
+        &["max-age=60", "must-revalidate"],
+    ),
+];
+
+#[test]
+fn no_cache_between_hands_one_sessions_answer_to_others() {
+    let upstream = Upstream::scripted(|seen, stream| {
+        let case: usize = seen.header("x-case").unwrap().parse().unwrap();
+        let (said, _) = CACHES[case];
+        let answer = format!("HTTP/1.1 200 OK\r\n{said}content-length: 2\r\n\r\nok");
+        stream.write_all(answer.as_bytes()).is_ok()
+    });
+    let gate = builder(&upstream, "").start();
+    let cookie = logged_in(&gate).line();
+    let bearer = format!("authorization: Bearer {}\r\n", sign(&claims()));
+    for (case, (said, told)) in CACHES.into_iter().enumerate() {
+        let caches = |target: &str, lines: &str| {
+            let answer = gate.request("GET", target, &format!("{lines}x-case: {case}\r\n"));
+            assert_eq!(answer.status, 200);
+            let headers = answer.headers.into_iter();
+            let of_caches = headers.filter(|(name, _)| name == "cache-control");
+            Vec::from_iter(of_caches.map(|(_, value)| value))
+        };
+        assert_eq!(caches("/ui/x", &cookie), told, "{said}");
+        // `Authorization` tells caches by itself, and what is public may be kept.
+        let lines = said.lines().filter_map(|line| line.split_once(": "));
+        let lines = lines.filter(|(name, _)| *name == "cache-control");
+        let as_it_came = Vec::from_iter(lines.map(|(_, value)| value));
+        assert_eq!(caches("/api/x", &bearer), as_it_came, "{said}");
+        assert_eq!(caches("/open/x", &cookie), as_it_came, "{said}");
+    }
 }
 
 #[test]
