@@ -343,9 +343,10 @@ impl Shared {
     pub async fn revoke(&self, revoked: Revoked) -> Result<(), StoreError> {
         let now = clock::unix_now();
         let until = now.plus(self.current().memory(&revoked));
+        let at = self.revocations.reach(&revoked, now);
         let revocation = Revocation {
             what: revoked,
-            at: now,
+            at,
             until,
         };
         self.revocations.add(revocation.clone());

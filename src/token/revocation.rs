@@ -153,6 +153,23 @@ impl Revocations {
         }
     }
 
+    /// Until when a revocation reaches that is made at `now`: to the last token that was issued
+    /// before it, which may lie ahead of the clock by [`Revocations::first_free_second`].
+    #[must_use]
+    pub fn reach(&self, what: &Revoked, now: UnixTime) -> UnixTime {
+        match what {
+            Revoked::Family(_) | Revoked::Token(_) => now,
+            Revoked::Subject(subject) => self.first_free_second(subject, now),
+            Revoked::All => {
+                let entries = self.entries.iter().filter(|entry| {
+                    matches!(entry.key(), Revoked::All | Revoked::Subject(_)) && entry.at >= now
+                });
+                let ahead = entries.map(|entry| entry.at.0.saturating_add(1)).max();
+                ahead.map_or(now, UnixTime)
+            }
+        }
+    }
+
     /// Forgets what can only hit expired tokens.
     pub fn sweep(&self, now: UnixTime) {
         self.entries.retain(|_, entry| now < entry.until);

@@ -8,6 +8,7 @@ use crate::support::client;
 use crate::support::gate::{BINARY, Builder, Gate, users};
 use crate::support::tokens::{claims, claims_of, sign};
 use crate::support::upstream::Upstream;
+use crate::support::{unix_now, wait_for};
 
 const ROUTES: &str = "  - { path: /api/**, upstream: app }";
 
@@ -59,6 +60,43 @@ fn a_revoked_subject_is_refused_at_once_and_may_log_in_again() {
         "a login right after the revocation works"
     );
     assert_eq!(status(&gate, &pair), 401);
+}
+
+#[test]
+fn of_two_revocations_in_one_second_the_second_reaches_the_login_between() {
+    let (_upstream, gate) = start();
+    let take_back = |what: &str| {
+        let length = what.len();
+        let answer = client::send(
+            gate.admin,
+            format!(
+                "POST /revoke HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+                 content-length: {length}\r\n\r\n{what}"
+            ),
+        );
+        assert_eq!(answer.status, 200);
+    };
+    let (subject, all) = (r#"{"subject":"root"}"#, r#"{"everything":true}"#);
+    for (first, second) in [
+        (subject, subject),
+        (all, all),
+        (subject, all),
+        (all, subject),
+    ] {
+        // Until all of it falls into one second.
+        wait_for("a login within the second of a revocation", || {
+            take_back(first);
+            let pair = gate.login("root", "memphis");
+            assert_eq!(status(&gate, &pair), 200, "a login right after works");
+            take_back(second);
+            let now = unix_now();
+            assert_eq!(status(&gate, &pair), 401, "{first} {second}");
+            let issued = claims_of(pair["jwt"].as_str().unwrap())["iat"].as_u64();
+            (issued > Some(now)).then_some(())
+        });
+    }
+    let again = gate.login("root", "memphis");
+    assert_eq!(status(&gate, &again), 200);
 }
 
 #[test]
