@@ -15,6 +15,10 @@ pub const FORM: &str = "__Host-tollgate-form";
 /// What a log-in at an external issuer was begun with.
 pub const FLOW: &str = "__Host-tollgate-flow";
 
+/// The longest cookie that browsers keep, its name and value together, in bytes (RFC 6265bis, the
+/// algorithm that parses `Set-Cookie`); longer ones they drop without a word.
+pub const MAX: usize = 4096;
+
 /// What every cookie of the gate's has beside `Path=/`: it goes over TLS alone, no script reads it,
 /// and other sites' pages do not send it.
 const GUARDS: &str = "Secure; HttpOnly; SameSite=Lax";

@@ -19,7 +19,8 @@ use crate::token::verify::{LoggedIn, VerifiedToken, verify_session};
 /// Begins a session for who was authenticated.
 ///
 /// # Errors
-/// What keeps the gate from issuing it; [`Reason::StoreUnavailable`].
+/// What keeps the gate from issuing it; [`Reason::SessionTooLarge`] if no browser would keep it;
+/// [`Reason::StoreUnavailable`].
 pub(super) async fn begin(
     around: &Surroundings<'_>,
     mount: &Mount,
@@ -33,6 +34,12 @@ pub(super) async fn begin(
     let scope = principal.scopes.join(" ");
     let grantee = grantee(around.snapshot, &principal, scope)?;
     let session = issue_session(&around.snapshot.tokens, &grantee, &lineage, lifetime)?;
+    let length = cookie::SESSION.len() + session.expose().len();
+    if length > cookie::MAX {
+        let most = cookie::MAX;
+        let cause = format!("the session takes {length} bytes, and a browser keeps {most}");
+        return Err(Refusal::with_cause(Reason::SessionTooLarge, cause));
+    }
     let family = Family {
         id: lineage.family,
         subject: principal.subject,

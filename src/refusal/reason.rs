@@ -100,6 +100,8 @@ pub enum Reason {
     ClientIdNotAllowed,
     /// The will would be published where the principal may not publish.
     TopicNotAllowed,
+    /// A browser would not keep what a session of this account has to hold.
+    SessionTooLarge,
     /// The subject has as many sessions as it may.
     TooManySessions,
     /// No upstream credential is mapped to this principal.
@@ -173,6 +175,7 @@ impl Reason {
             | Self::TopicNotAllowed
             | Self::NoApplicationTokens
             | Self::NoUpstreamCredential
+            | Self::SessionTooLarge
             | Self::UntrustedPeer => StatusCode::FORBIDDEN,
             Self::UnprocessableRequest => StatusCode::UNPROCESSABLE_ENTITY,
             Self::RouteNotFound | Self::UnknownApplicationToken => StatusCode::NOT_FOUND,
@@ -235,6 +238,7 @@ impl Reason {
             Self::NotOwnPath => "not_own_path",
             Self::ClientIdNotAllowed => "client_id_not_allowed",
             Self::TopicNotAllowed => "topic_not_allowed",
+            Self::SessionTooLarge => "session_too_large",
             Self::TooManySessions => "too_many_sessions",
             Self::NoUpstreamCredential => "no_upstream_credential",
             Self::RouteNotFound => "route_not_found",
@@ -262,6 +266,7 @@ impl Reason {
             | Self::IssuerUnavailable
             | Self::KeysUnavailable
             | Self::Overloaded
+            | Self::SessionTooLarge
             | Self::StoreUnavailable => Side::Gate,
             Self::UpstreamRefusedCredential
             | Self::UpstreamUnreachable
@@ -307,6 +312,9 @@ impl Reason {
             Self::NotOwnPath => "This belongs to another account.",
             Self::ClientIdNotAllowed => "This account may not use this client identifier.",
             Self::TopicNotAllowed => "This account may not publish there.",
+            Self::SessionTooLarge => {
+                "This account has more groups and claims than a browser's session can hold."
+            }
             Self::TooManySessions => "This account has too many sessions.",
             Self::NoUpstreamCredential => "This account has no access to the service.",
             Self::UncutCredential => "The token is taken in the Authorization header alone.",

@@ -2,7 +2,7 @@
 
 use super::{builder, start};
 use crate::support::client::Response;
-use crate::support::gate::{claims, sign};
+use crate::support::gate::{claims, sign, users};
 use crate::support::jar::{FORM, Jar, NAVIGATION, encode, hidden, set_cookies};
 use crate::support::threat;
 use crate::support::upstream::Upstream;
@@ -126,6 +126,36 @@ fn too_many_failures_are_told_on_the_page() {
     assert_eq!(answer.status, 429);
     assert!(answer.header("retry-after").is_some());
     assert!(answer.text().contains("Try again in"), "{}", answer.text());
+}
+
+#[test]
+fn an_account_whose_session_no_browser_would_keep_is_told_so() {
+    let upstream = Upstream::start();
+    let gate_with = |count: usize| {
+        let groups = Vec::from_iter((0..count).map(|group| format!("department-{group:04}")));
+        let groups = format!("scopes: [ admin ], groups: [ {} ]", groups.join(", "));
+        let users = users(&[("root", "memphis", "[ admin ]")]);
+        builder(&upstream, "")
+            .file("users.yaml", users.replace("scopes: [ admin ]", &groups))
+            .start()
+    };
+    let gate = gate_with(100);
+    let mut jar = Jar::default();
+    let answer = jar.log_in(&gate, "root", "memphis");
+    assert_eq!(answer.status, 303);
+    let cookie = set_cookies(&answer).next().unwrap().to_owned();
+    let (pair, _) = cookie.split_once(';').unwrap();
+    assert!((2048..=4096).contains(&pair.len()), "{}", pair.len());
+    assert_eq!(jar.open(&gate, "/ui/x").status, 200);
+    let gate = gate_with(200);
+    let answer = Jar::default().log_in(&gate, "root", "memphis");
+    assert_eq!(answer.status, 403);
+    assert_eq!(set_cookies(&answer).count(), 0);
+    let text = answer.text();
+    assert!(text.contains("more groups and claims"), "{text}");
+    gate.wait_for_log("why it was refused", |line| {
+        line["url.path"] == "/login" && line["reason"] == "session_too_large"
+    });
 }
 
 #[test]
