@@ -104,13 +104,14 @@ async fn judge(around: &Surroundings<'_>, cookie: &str) -> Result<VerifiedToken,
     ))
 }
 
-/// The session of a browser, if it is good as far as it can be told without asking anybody.
-pub(super) fn known(around: &Surroundings<'_>, head: &request::Parts) -> Option<VerifiedToken> {
+/// The session of a browser, if it is good on routes.
+pub(super) async fn known(
+    around: &Surroundings<'_>,
+    head: &request::Parts,
+) -> Option<VerifiedToken> {
     knows_revocations(around).ok()?;
     let cookie = cookie::only(&head.headers, cookie::SESSION)?;
-    let now = clock::unix_now();
-    let (session, _) = verify_session(cookie, &around.snapshot.tokens, now).ok()?;
-    (!around.shared.revocations.hit(&session)).then_some(session)
+    judge(around, cookie).await.ok()
 }
 
 /// Ends the sessions of a browser, with all that came from them.

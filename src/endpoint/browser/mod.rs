@@ -39,8 +39,8 @@ pub(super) async fn answer(
         head,
     };
     match step {
-        Step::LoginPage => visit.show_login(),
-        Step::LogoutPage => visit.show_logout(),
+        Step::LoginPage => visit.show_login().await,
+        Step::LogoutPage => visit.show_logout().await,
         Step::LoginForm => {
             let form = visit.form(body).await?;
             let outcome = visit.log_in(&form).await;
@@ -83,9 +83,9 @@ struct Form {
 }
 
 impl Visit<'_> {
-    fn show_login(&self) -> Result<Response<Bytes>, Refusal> {
+    async fn show_login(&self) -> Result<Response<Bytes>, Refusal> {
         let then = Way::asked_for(self.head.uri.query());
-        let session = session::known(self.around, self.head);
+        let session = session::known(self.around, self.head).await;
         let subject = session.as_ref().map(|session| session.subject());
         let login = Login {
             subject,
@@ -119,8 +119,8 @@ impl Visit<'_> {
         Err(refusal)
     }
 
-    fn show_logout(&self) -> Result<Response<Bytes>, Refusal> {
-        let session = session::known(self.around, self.head);
+    async fn show_logout(&self) -> Result<Response<Bytes>, Refusal> {
+        let session = session::known(self.around, self.head).await;
         let subject = session.as_ref().map(|session| session.subject());
         self.with_form(|form| page::logout(&self.mount.prefix, form, subject))
     }

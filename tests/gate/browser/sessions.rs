@@ -254,6 +254,12 @@ fn a_session_ends_with_its_subject_its_login_or_its_account() {
     gate.folder().write("users.yaml", changed);
     assert_eq!(reload(&gate), Verdict::Taken);
     assert_eq!(status(&gate, &three), 401, "the password is another one");
+    let mut jar = Jar::default();
+    jar.0.insert(SESSION.to_owned(), three);
+    for page in ["/login", "/logout"] {
+        let page = jar.open(&gate, page).text();
+        assert!(!page.contains("You are logged in"), "{page}");
+    }
 }
 
 #[test]
