@@ -89,11 +89,19 @@ pub fn login(status: StatusCode, login: &Login<'_>) -> Response<Bytes> {
     answer(status, "Log in", &body)
 }
 
-/// The page that asks whether to log out.
+/// The page that asks whether to log out: for whom, and why it did not work before.
 #[must_use]
-pub fn logout(prefix: &str, form: &str, subject: Option<&str>) -> Response<Bytes> {
+pub fn logout(
+    status: StatusCode,
+    prefix: &str,
+    form: &str,
+    (subject, wrong): (Option<&str>, Option<&str>),
+) -> Response<Bytes> {
     let body = html! {
         h1 { "Log out" }
+        @if let Some(wrong) = wrong {
+            p.wrong role="alert" { (wrong) }
+        }
         @match subject {
             Some(subject) => p { "You are logged in as " strong { (subject) } "." }
             None => p { "You are not logged in." }
@@ -103,7 +111,7 @@ pub fn logout(prefix: &str, form: &str, subject: Option<&str>) -> Response<Bytes
             button.first type="submit" autofocus { "Log out" }
         }
     };
-    answer(StatusCode::OK, "Log out", &body)
+    answer(status, "Log out", &body)
 }
 
 /// The page that says that it is done.

@@ -40,7 +40,7 @@ pub(super) async fn answer(
     };
     match step {
         Step::LoginPage => visit.show_login().await,
-        Step::LogoutPage => visit.show_logout().await,
+        Step::LogoutPage => visit.show_logout(StatusCode::OK, None).await,
         Step::LoginForm => {
             let form = visit.form(body).await?;
             let outcome = visit.log_in(&form).await;
@@ -50,11 +50,12 @@ pub(super) async fn answer(
         }
         Step::LogoutForm => {
             let form = visit.form(body).await?;
-            visit.check_form(&form)?;
-            session::end(around, head).await?;
-            let mut response = page::logged_out(&mount.prefix);
-            add_cookie(&mut response, cookie::forget(cookie::SESSION));
-            Ok(response)
+            match visit.log_out(&form).await {
+                Err(refusal) if refusal.reason == Reason::CrossSite => {
+                    visit.ask_again(refusal).await
+                }
+                outcome => outcome,
+            }
         }
         Step::Begin => flow::begin(&visit).await,
         Step::Callback => {
@@ -99,9 +100,7 @@ impl Visit<'_> {
         let wait;
         let wrong = match (refusal.reason, &refusal.detail) {
             (Reason::BadCredentials, _) => "The name or the password is wrong.",
-            (Reason::CrossSite, _) => {
-                "The form was too old, or the browser takes no cookies from here. Try again."
-            }
+            (Reason::CrossSite, _) => NO_FORM_OF_OURS,
             (Reason::Throttled, Some(Detail::RetryAfter(seconds))) => {
                 wait = format!("Too many attempts failed. Try again in {seconds} seconds.");
                 &wait
@@ -119,10 +118,22 @@ impl Visit<'_> {
         Err(refusal)
     }
 
-    async fn show_logout(&self) -> Result<Response<Bytes>, Refusal> {
+    async fn show_logout(
+        &self,
+        status: StatusCode,
+        wrong: Option<&str>,
+    ) -> Result<Response<Bytes>, Refusal> {
         let session = session::known(self.around, self.head).await;
         let subject = session.as_ref().map(|session| session.subject());
-        self.with_form(|form| page::logout(&self.mount.prefix, form, subject))
+        self.with_form(|form| page::logout(status, &self.mount.prefix, form, (subject, wrong)))
+    }
+
+    /// The page that asks whether to log out once more, since it was not this browser that said so.
+    async fn ask_again(&self, mut refusal: Refusal) -> Result<Response<Bytes>, Refusal> {
+        let status = refusal.reason.status();
+        let shown = self.show_logout(status, Some(NO_FORM_OF_OURS)).await?;
+        refusal.page = Some(Box::new(shown));
+        Err(refusal)
     }
 
     fn login<'a>(&'a self, then: &'a Way) -> Login<'a> {
@@ -201,6 +212,14 @@ impl Visit<'_> {
         self.let_in(principal, &form.then).await
     }
 
+    async fn log_out(&self, form: &Form) -> Result<Response<Bytes>, Refusal> {
+        self.check_form(form)?;
+        session::end(self.around, self.head).await?;
+        let mut response = page::logged_out(&self.mount.prefix);
+        add_cookie(&mut response, cookie::forget(cookie::SESSION));
+        Ok(response)
+    }
+
     /// Sets the cookie and sends the browser on its way. A session that it had before ends.
     async fn let_in(&self, principal: Principal, then: &Way) -> Result<Response<Bytes>, Refusal> {
         let lifetime = self.mount.lifetimes.refresh(None);
@@ -212,6 +231,10 @@ impl Visit<'_> {
         Ok(response)
     }
 }
+
+/// What is said of a form whose proof is not this browser's.
+const NO_FORM_OF_OURS: &str =
+    "The form was too old, or the browser takes no cookies from here. Try again.";
 
 /// Whether a text could be a proof that the gate made.
 fn is_proof(text: &str) -> bool {

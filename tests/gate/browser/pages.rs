@@ -202,6 +202,13 @@ fn no_form_of_another_sites_page_logs_anybody_in_or_out() {
             assert_eq!(answer.status, 403, "{path}: {case}");
             let is_session = |set: &str| set.starts_with("__Host-tollgate=");
             assert!(!set_cookies(&answer).any(is_session), "{path}: {case}");
+            // Whoever meant it is told, and can say so anew.
+            let text = answer.text();
+            assert!(text.contains("role=\"alert\""), "{path}: {case}: {text}");
+            assert!(
+                text.contains(&format!("action=\"{path}\"")),
+                "{case}: {text}"
+            );
             threat::count("browser", 1);
         }
     }
