@@ -239,19 +239,18 @@ impl Cors {
     }
 
     /// Lets the pages that may read an answer, also one that refuses; and tells caches that others
-    /// may not.
+    /// may not. What is anybody's says so to everybody: a cache may have it from who named no origin
+    /// (Fetch standard, "CORS protocol and HTTP caches").
     pub(crate) fn allow(&self, headers: &mut HeaderMap, origin: Option<&HeaderValue>) {
         let is_anybodys = self.is_anybodys();
         let mut varies = headers.get_all(VARY).iter();
         if !is_anybodys && !varies.any(|value| names_origin(value.as_bytes())) {
             headers.append(VARY, HeaderValue::from_static("Origin"));
         }
-        let Some(origin) = origin.filter(|origin| self.knows(origin)) else {
-            return;
-        };
-        let told = match is_anybodys {
-            true => HeaderValue::from_static("*"),
-            false => origin.clone(),
+        let told = match origin.filter(|origin| self.knows(origin)) {
+            _ if is_anybodys => HeaderValue::from_static("*"),
+            Some(origin) => origin.clone(),
+            None => return,
         };
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, told);
         if self.credentials {
