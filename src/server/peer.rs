@@ -89,8 +89,9 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 fn forwarded_scheme(headers: &HeaderMap) -> Option<&'static str> {
     let mut values = headers.get_all(X_FORWARDED_PROTO).iter();
     match (values.next()?.as_bytes(), values.next()) {
-        (b"http", None) => Some("http"),
-        (b"https", None) => Some("https"),
+        // Traefik names a WebSocket's own scheme.
+        (b"http" | b"ws", None) => Some("http"),
+        (b"https" | b"wss", None) => Some("https"),
         _ => None,
     }
 }

@@ -50,7 +50,8 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(peer.address, client(address, &networks, &values));
     assert_eq!(peer.text.to_str().ok(), Some(&*peer.address.to_string()));
     let said = Vec::from_iter(head.headers.get_all("x-forwarded-proto"));
-    let is_told = is_trusted(address, &networks) && said == ["https"];
+    let is_https = said == ["https"] || said == ["wss"];
+    let is_told = is_trusted(address, &networks) && is_https;
     assert_eq!(peer.scheme, if is_told { "https" } else { "http" });
 });
 

@@ -109,6 +109,26 @@ fn a_session_counts_only_for_what_the_sites_own_pages_ask_for() {
 }
 
 #[test]
+fn a_session_opens_a_websocket_behind_a_proxy_that_names_the_websockets_own_scheme() {
+    let upstream = Upstream::start();
+    let gate = builder(&upstream, "").trusting("127.0.0.1").start();
+    let cookie = logged_in(&gate).line();
+    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    // Traefik says `ws` and `wss` of WebSockets; a page's origin is never one of these.
+    for (said, scheme, other) in [("wss", "https", "http"), ("ws", "http", "https")] {
+        let ask = |origin: &str| {
+            let lines = format!(
+                "{cookie}{upgrade}x-forwarded-proto: {said}\r\norigin: {origin}://gate.example\r\n"
+            );
+            gate.request("GET", "/api/x", &lines).status
+        };
+        assert_eq!(ask(scheme), 200, "{said}");
+        assert_eq!(upstream.last().header("x-forwarded-proto"), Some(scheme));
+        assert_eq!(ask(other), 403, "{said}");
+    }
+}
+
+#[test]
 fn a_session_is_one_credential_among_others() {
     let (upstream, gate) = start();
     let jar = logged_in(&gate);
