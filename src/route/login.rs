@@ -2,7 +2,7 @@
 
 use http::HeaderValue;
 
-use super::RouteConfig;
+use super::{RouteConfig, TokenPlaces};
 use crate::config::problem::Problems;
 use crate::page;
 
@@ -36,10 +36,17 @@ impl RouteConfig {
         &self,
         at: &str,
         own: &[String],
+        token: &TokenPlaces,
         problems: &mut Problems,
     ) -> Option<LoginPage> {
         let page = self.login_page.as_ref()?;
         if own.contains(page) {
+            if !token.cookie {
+                problems.add(
+                    format_args!("{at}.login_page"),
+                    "would be where a browser is sent again and again: with `token: { cookie: false }` no session counts on this route",
+                );
+            }
             return Some(LoginPage::Own(page.clone()));
         }
         let is_url = page.starts_with('/') || page.starts_with("https://");

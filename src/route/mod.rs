@@ -286,6 +286,7 @@ impl RouteConfig {
         }
         let cors = self.cors.as_ref();
         let cors = cors.map(|cors| cors.build(&format!("{at}.cors"), &methods, problems));
+        let login_page = self.login_page(at, &around.login_pages, &token, problems);
         let retry = self.retry.as_ref();
         let retry = retry.map(|retry| retry.build(&format!("{at}.retry"), problems));
         Some(Route {
@@ -316,7 +317,7 @@ impl RouteConfig {
                 .map(DialectName::dialect),
             token,
             basic: self.basic.as_ref().map(|basic| basic.remember.0),
-            login_page: self.login_page(at, &around.login_pages, problems),
+            login_page,
             retry,
             refusal_signs: self.upstream_refusal.build(),
             set_headers,

@@ -282,6 +282,23 @@ fn a_person_who_may_not_is_told_so_on_a_page() {
 }
 
 #[test]
+fn a_login_page_where_no_session_counts_is_a_mistake() {
+    let upstream = Upstream::start();
+    let check = |token: &str| {
+        let route = format!("login_page: /login, token: {{ {token} }}, require:");
+        builder(&upstream, "")
+            .edit("login_page: /login, require:", &route)
+            .run_to_end(&["check"])
+    };
+    let output = check("cookie: false");
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("routes[4].login_page"), "{told}");
+    assert!(told.contains("sent again and again"), "{told}");
+    assert_eq!(check("header: false").status.code(), Some(0));
+}
+
+#[test]
 fn the_pages_are_where_the_prefix_says() {
     let upstream = Upstream::start();
     let gate = builder(&upstream, ", prefix: /auth")
