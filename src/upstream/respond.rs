@@ -115,7 +115,7 @@ pub fn keep_private(headers: &mut HeaderMap) {
             let decides = |known: &&str| directive.eq_ignore_ascii_case(known.as_bytes());
             // With a value: a number of seconds.
             let age = directive.get(..SHARED_AGE.len()).unwrap_or_default();
-            DECIDING.iter().any(|known| decides(&known)) || age.eq_ignore_ascii_case(SHARED_AGE)
+            DECIDING.iter().any(decides) || age.eq_ignore_ascii_case(SHARED_AGE)
         })
     };
     if !headers.get_all(CACHE_CONTROL).iter().any(is_said) {
