@@ -114,12 +114,17 @@ pub(super) async fn known(
     judge(around, cookie).await.ok()
 }
 
-/// Ends the sessions of a browser, with all that came from them.
+/// Ends the sessions of a browser, with all that came from them. Whose they were, as providers have
+/// it.
 ///
 /// # Errors
 /// [`Reason::StoreUnavailable`].
-pub(super) async fn end(around: &Surroundings<'_>, head: &request::Parts) -> Result<(), Refusal> {
+pub(super) async fn end(
+    around: &Surroundings<'_>,
+    head: &request::Parts,
+) -> Result<Option<String>, Refusal> {
     let tokens = &around.snapshot.tokens;
+    let mut account = None;
     for cookie in cookie::values(&head.headers, cookie::SESSION) {
         let Ok((session, _)) = verify_session(cookie, tokens, clock::unix_now()) else {
             continue;
@@ -134,6 +139,7 @@ pub(super) async fn end(around: &Surroundings<'_>, head: &request::Parts) -> Res
         );
         let revoked = Revoked::Family(family.to_owned());
         around.shared.revoke(revoked).await.map_err(unavailable)?;
+        account = session.account().map(str::to_owned);
     }
-    Ok(())
+    Ok(account)
 }

@@ -33,6 +33,7 @@ use crate::upstream::config::UpstreamConfig;
 use crate::upstream::connect::Upstream;
 use hashing::HashingPool;
 use oidc::Oidc;
+pub use oidc::issuer_of;
 use upstream_probe::{UpstreamProbe, UpstreamProbeConfig};
 use users_file::UsersFile;
 

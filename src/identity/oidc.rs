@@ -79,6 +79,12 @@ impl IdentityProvider for Oidc {
     }
 }
 
+/// The issuer by which this account is known, if it is by one.
+#[must_use]
+pub fn issuer_of(account: &str) -> Option<&str> {
+    account.strip_prefix(Oidc::KIND)?.strip_prefix(':')
+}
+
 impl Principal {
     /// Who an external issuer's genuine token says it is.
     #[must_use]

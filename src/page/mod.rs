@@ -115,12 +115,19 @@ pub fn logout(
 }
 
 /// The page that says that it is done.
+/// Who logged in elsewhere, at a place of this name, may log out there by this URL.
 #[must_use]
-pub fn logged_out(prefix: &str) -> Response<Bytes> {
+pub fn logged_out(prefix: &str, elsewhere: Option<(&str, &str)>) -> Response<Bytes> {
     let body = html! {
         h1 { "You are logged out" }
         p { "Your session here has ended." }
+        @if let Some((name, _)) = elsewhere {
+            p { "You may still be logged in at " (name) ": whoever uses this browser next could log in here without a password." }
+        }
         a.button.first href={ (prefix) "/login" } { "Log in again" }
+        @if let Some((name, url)) = elsewhere {
+            a.button href=(url) { "Log out at " (name) ", too" }
+        }
     };
     answer(StatusCode::OK, "Logged out", &body)
 }

@@ -32,7 +32,8 @@ async function keys() {
   return Promise.all(Object.entries(kinds).map(make));
 }
 
-const PAGE = '<!doctype html><title>Provider</title><link rel=icon href="data:,">'
+const HEAD = '<!doctype html><title>Provider</title><link rel=icon href="data:,">';
+const PAGE = `${HEAD}`
   + '<form method=post><label>Who <input name=who></label><button>Let me in</button></form>';
 
 function provider(issuer, jwks, redirects) {
@@ -68,6 +69,13 @@ function provider(issuer, jwks, redirects) {
     features: {
       clientCredentials: { enabled: true },
       devInteractions: { enabled: false },
+      // The pages that come with it ask for fonts elsewhere.
+      rpInitiatedLogout: {
+        logoutSource: (ctx, form) => {
+          ctx.body = `${HEAD}${form}<button form="op.logoutForm" name=logout value=yes>Yes</button>`;
+        },
+        postLogoutSuccessSource: (ctx) => { ctx.body = `${HEAD}Bye`; },
+      },
       resourceIndicators: {
         enabled: true,
         getResourceServerInfo: (_, resource) => {

@@ -1,4 +1,5 @@
-// Somebody logs in at a real OpenID provider, and the session ends when its time is over.
+// Somebody logs in at a real OpenID provider, the session ends when its time is over, and a log-out
+// there makes the provider ask again.
 import assert from 'node:assert/strict';
 
 import { story, tabTo } from './browser.mjs';
@@ -28,4 +29,23 @@ await story(async ({ facts, shot, visit }) => {
   while (!page.url().startsWith(`${gate}/login`)) await page.goto(`${gate}/`);
   await page.getByText('Log in with Provider').click();
   await page.waitForURL(`${gate}/`);
+
+  // Sessions are short here: one that has ended meanwhile is no longer known to be the provider's.
+  const there = page.getByRole('link', { name: 'Log out at Provider, too' });
+  for (;;) {
+    await page.goto(`${gate}/logout`);
+    await page.getByRole('button', { name: 'Log out' }).click();
+    await page.getByText('You are logged out').waitFor();
+    if (await there.count()) break;
+    await page.goto(`${gate}/login`);
+    await page.getByText('Log in with Provider').click();
+    await page.waitForURL(`${gate}/`);
+  }
+  await there.click();
+  await page.waitForURL(`${provider}/session/end?client_id=gate`);
+  await page.getByRole('button', { name: /^yes/i }).click();
+  await page.waitForURL(`${provider}/session/end/success**`);
+  await page.goto(`${gate}/login`);
+  await page.getByText('Log in with Provider').click();
+  await page.waitForURL(`${provider}/interaction/**`);
 });

@@ -14,11 +14,12 @@ use crate::cookie;
 use crate::dialect::Mount;
 use crate::dialect::browser::Step;
 use crate::dialect::wire::Fields;
-use crate::identity::{Attempt, Principal, SecretKind};
+use crate::identity::{Attempt, Principal, SecretKind, issuer_of};
 use crate::page::{self, Login, field};
 use crate::refusal::{Detail, Reason, Refusal};
 use crate::same_site;
 use crate::token::issue::random_id;
+use crate::token::issuer::Issuer;
 use crate::upstream::body::RequestBody;
 use way::Way;
 
@@ -214,8 +215,18 @@ impl Visit<'_> {
 
     async fn log_out(&self, form: &Form) -> Result<Response<Bytes>, Refusal> {
         self.check_form(form)?;
-        session::end(self.around, self.head).await?;
-        let mut response = page::logged_out(&self.mount.prefix);
+        let account = session::end(self.around, self.head).await?;
+        let issuer = account.and_then(|account| {
+            let issuers = &self.around.snapshot.tokens.issuers;
+            issuers.find(issuer_of(&account)?)
+        });
+        let place = match issuer {
+            Some(issuer) => issuer.end_session().await,
+            None => None,
+        };
+        let name = issuer.and_then(Issuer::login_name);
+        let elsewhere = name.zip(place.as_deref());
+        let mut response = page::logged_out(&self.mount.prefix, elsewhere);
         add_cookie(&mut response, cookie::forget(cookie::SESSION));
         Ok(response)
     }

@@ -120,6 +120,10 @@ impl Client {
         Ok(Endpoints {
             authorization: authorization.map_err(unfit)?,
             token: token.map_err(unfit)?,
+            // Nobody is kept from logging in by one that cannot be used.
+            end_session: document
+                .end_session_endpoint
+                .and_then(|text| usable(spec, &text).ok()),
             takes_basic: document
                 .token_endpoint_auth_methods_supported
                 .is_none_or(|methods| methods.iter().any(|it| it == "client_secret_basic")),
@@ -183,6 +187,7 @@ struct Document {
     jwks_uri: String,
     authorization_endpoint: Option<String>,
     token_endpoint: Option<String>,
+    end_session_endpoint: Option<String>,
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
@@ -193,6 +198,8 @@ struct Document {
 pub(super) struct Endpoints {
     pub(super) authorization: Uri,
     pub(super) token: Uri,
+    /// Where people log out (RP-Initiated Logout 1.0 section 2.1).
+    pub(super) end_session: Option<Uri>,
     /// Whether a client may prove who it is by Basic, which is the default (Discovery section 3).
     pub(super) takes_basic: bool,
     /// Whether it says who it is when it sends a browser back (RFC 9207 section 2.3).

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request};
+use http::{HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -163,8 +163,7 @@ impl Issuer {
     pub async fn authorization(&self, begun: &Begun<'_>) -> Result<String, Refusal> {
         let login = self.login.as_ref().ok_or(Reason::MalformedRequest)?;
         let endpoint = login.endpoints(self).await?.authorization;
-        // RFC 6749 section 3.1 lets it have a query of its own.
-        let sign = if endpoint.query().is_some() { '&' } else { '?' };
+        let sign = sign(&endpoint);
         let challenge = URL_SAFE_NO_PAD.encode(digest(&SHA256, begun.verifier.as_bytes()));
         Ok(format!(
             "{endpoint}{sign}response_type=code&client_id={}&redirect_uri={}&scope={}&state={}&nonce={}&code_challenge={challenge}&code_challenge_method=S256",
@@ -173,6 +172,18 @@ impl Issuer {
             encode(&login.scopes),
             encode(begun.state),
             encode(begun.nonce),
+        ))
+    }
+
+    /// Where a browser can log out at the issuer itself (RP-Initiated Logout 1.0 section 2);
+    /// nothing if it has no such place, or cannot be asked for it.
+    pub async fn end_session(&self) -> Option<String> {
+        let login = self.login.as_ref()?;
+        let endpoint = login.endpoints(self).await.ok()?.end_session?;
+        Some(format!(
+            "{endpoint}{}client_id={}",
+            sign(&endpoint),
+            encode(&login.client_id)
         ))
     }
 
@@ -226,6 +237,12 @@ struct Redeemed {
 
 fn secret<'de, D: serde::Deserializer<'de>>(text: D) -> Result<Secret<String>, D::Error> {
     String::deserialize(text).map(Secret::new)
+}
+
+/// What comes between an endpoint and the first of further parameters: it may have a query of its
+/// own (RFC 6749 section 3.1).
+fn sign(endpoint: &Uri) -> char {
+    if endpoint.query().is_some() { '&' } else { '?' }
 }
 
 /// As a value in a form or query.

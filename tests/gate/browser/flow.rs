@@ -182,6 +182,40 @@ fn somebody_logs_in_at_an_issuer_and_comes_back_to_what_was_asked_for() {
     assert_eq!(away.jar.open(&world.gate, "/ui/x").status, 302);
 }
 
+#[test]
+fn who_logs_out_may_do_so_at_the_issuer_too() {
+    for (said, offered) in [
+        (None, None),
+        (Some("javascript:alert(1)"), None),
+        (Some("logout"), None),
+        (
+            Some("https://id.example/end?tenant=1"),
+            Some("https://id.example/end?tenant=1&amp;client_id=the%20gate"),
+        ),
+        (
+            Some("https://id.example/end"),
+            Some("https://id.example/end?client_id=the%20gate"),
+        ),
+    ] {
+        let world = World::start("");
+        let mut document = World::discovery(&world.issuer);
+        if let Some(said) = said {
+            document["end_session_endpoint"] = json!(said);
+        }
+        world.issuer.answer_discovery(&ok(&document));
+        let mut away = world.leave();
+        world.gives(&world.sign(&world.claims(&away)));
+        let query = world.usual(&away);
+        assert_eq!(world.back(&mut away, &query).status, 303);
+        let proof = hidden(&away.jar.open(&world.gate, "/logout").text(), "form");
+        let answer = away.jar.send(&world.gate, "/logout", &[("form", &proof)]);
+        let page = answer.text();
+        assert_eq!(page.contains("Log out at Example ID"), offered.is_some());
+        let link = format!("href=\"{}\"", offered.unwrap_or("https://id"));
+        assert_eq!(page.contains(&link), offered.is_some(), "{said:?}: {page}");
+    }
+}
+
 /// What the issuer was asked with for the tokens, and that nothing of it is in the log.
 fn check_redeemed(world: &World, away: &Away) {
     let seen = world.issuer.seen();
