@@ -164,7 +164,8 @@ fn walk(
     let authority = authority(head)?;
     let host = host(authority.as_str());
     let path = CanonicalPath::parse(head.uri.path())?;
-    if !listener.is_asked()
+    let asker = listener.asker();
+    if asker.is_none()
         && let Some((mount, endpoint)) = snapshot.mounts.find(&listener.name, &host, head)
         && (endpoint != Endpoint::About || is_stranger(shared, snapshot, head))
     {
@@ -174,6 +175,12 @@ fn walk(
     }
     let route = snapshot.routes.find(&host, &path, &head.method)?;
     answer.route = Some(route_told(snapshot, route));
+    if let Some(asker) = asker {
+        asker.prepare(head, route)?;
+        if route.mqtt.is_some() {
+            return Err(Reason::RouteNotFound.into());
+        }
+    }
     let presented = credential::find(head, &route.token);
     answer.credential = Some(presented.location.label());
     let principal = match &route.policy {
@@ -184,7 +191,7 @@ fn walk(
     let sealer = snapshot.tokens.sealer.as_ref();
     let principal = permit.principal().map(AsRef::as_ref);
     route.credential.header(principal, sealer)?;
-    if !listener.is_asked() && route.upstream.is_none() {
+    if asker.is_none() && route.upstream.is_none() {
         return Err(Reason::Internal.into());
     }
     Ok("passes")

@@ -23,6 +23,7 @@ use crate::refusal::{Reason, Refusal};
 use crate::route::path::CanonicalPath;
 use crate::route::policy::{self, Demands, Permit, Policy};
 use crate::route::{Route, TokenPlaces};
+use crate::server::ListenerConfig;
 use crate::snapshot::Snapshot;
 use crate::token::verify::{VerifiedToken, verify_bearer};
 use crate::upstream::body::{RequestBody, Upload};
@@ -52,8 +53,6 @@ pub(super) fn explain(file: &Path, question: Question<'_>) -> anyhow::Result<()>
         Some(wanted) => listeners.find(|listener| listener.name() == wanted),
     };
     let listener = listener.context("there is no listener of this name")?;
-    // Where another proxy asks there are no logins.
-    let serves = listener.forward_auth.is_none().then(|| listener.name());
     let method = Method::from_bytes(question.method.to_ascii_uppercase().as_bytes())
         .context("the method is not one of HTTP")?;
     let url = question
@@ -70,7 +69,7 @@ pub(super) fn explain(file: &Path, question: Question<'_>) -> anyhow::Result<()>
         _ => "https",
     };
     let head = head(&method, &url, token.as_ref().map(|token| token.as_str()))?;
-    match walk(&snapshot, serves, &head, scheme) {
+    match walk(&snapshot, listener, &head, scheme) {
         Ok(()) => Ok(()),
         Err(refusal) => {
             let reason = refusal.reason;
@@ -108,7 +107,7 @@ fn head(method: &Method, url: &Uri, token: Option<&str>) -> anyhow::Result<reque
 /// The path of a request, as the gate walks it.
 fn walk(
     snapshot: &Snapshot,
-    listener: Option<&str>,
+    listener: &ListenerConfig,
     head: &request::Parts,
     scheme: &'static str,
 ) -> Result<(), Refusal> {
@@ -124,8 +123,10 @@ fn walk(
             head.uri.path()
         ),
     );
-    if let Some(listener) = listener
-        && let Some((mount, endpoint)) = snapshot.mounts.find(listener, &host, head)
+    // Where another proxy asks there are no logins.
+    let asker = listener.forward_auth.as_ref();
+    if asker.is_none()
+        && let Some((mount, endpoint)) = snapshot.mounts.find(listener.name(), &host, head)
         && (endpoint != Endpoint::About || is_stranger(snapshot, head))
     {
         let name = mount.dialect.name();
@@ -138,6 +139,12 @@ fn walk(
     let route = snapshot.routes.find(&host, &path, &head.method)?;
     line("route", &route.name);
     line("requires", requirements(route));
+    if let Some(asker) = asker {
+        asker.prepare(head, route)?;
+        if route.mqtt.is_some() {
+            return Err(Reason::RouteNotFound.into());
+        }
+    }
     let presented = credential::find(head, &route.token);
     line("credential", presented.location.label());
     let permit = match &route.policy {

@@ -244,10 +244,10 @@ impl Listener {
         Some(current.swap(Arc::new(next)))
     }
 
-    /// Whether another proxy asks here, and nothing else is answered.
+    /// Which other proxy asks here, if one does; then nothing else is answered.
     #[must_use]
-    pub const fn is_asked(&self) -> bool {
-        self.forward_auth.is_some()
+    pub const fn asker(&self) -> Option<&ForwardAuthConfig> {
+        self.forward_auth.as_ref()
     }
 
     /// `http` or `https`, `mqtt` or `mqtts`.

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{get, post};
-use crate::support::gate::{Builder, Gate, sign_as};
+use crate::support::client::send;
+use crate::support::gate::{Builder, Gate, run, sign_as};
 use crate::support::issuer::{Issuer, IssuerKey};
 use crate::support::tokens::{claims, encode, with_claim, with_claims, with_header, without_claim};
 use crate::support::unix_now;
@@ -234,6 +235,39 @@ fn a_question_may_name_another_listener_than_the_first() {
             json!({"method": "POST", "path": "/auth/authenticate", "listener": listener});
         let told = post(&gate, "/inspect", &question).json();
         assert_eq!(told["verdict"], expected, "{listener}: {told}");
+    }
+    // Nor is a token good where that proxy would forward it.
+    let target = format!("/api/x?access_token={}", with_claim("groups", json!([])));
+    let asked = format!(
+        "GET /verify HTTP/1.1\r\nhost: gate.example\r\nx-forwarded-method: GET\r\n\
+         x-forwarded-uri: {target}\r\nx-forwarded-host: gate.example\r\n\r\n"
+    );
+    assert_eq!(send(gate.listeners[1], asked).status, 401);
+    for (listener, expected) in [
+        ("clients", json!(null)),
+        ("asked", json!("uncut_credential")),
+    ] {
+        let question = json!({"path": target, "listener": listener});
+        let told = post(&gate, "/inspect", &question).json();
+        assert_eq!(told["reason"], expected, "{listener}: {told}");
+        let url = format!("https://gate.example{target}");
+        let config = gate.folder().path().join("tollgate.yaml");
+        let config = config.to_str().unwrap();
+        let explained = run(
+            &[
+                "explain",
+                "--config",
+                config,
+                "--listener",
+                listener,
+                "GET",
+                &url,
+            ],
+            "",
+        );
+        let said = String::from_utf8(explained.stderr).unwrap();
+        assert_eq!(explained.status.success(), expected.is_null(), "{said}");
+        assert_eq!(said.contains("uncut_credential"), !expected.is_null());
     }
 }
 
