@@ -34,6 +34,14 @@ pub fn is_own(head: &request::Parts, origin: &str) -> bool {
     }
 }
 
+/// Whether a page of another site, or of a host beside this one, brought a request about, as far as
+/// the browser says so. For what nothing but this site's own links should begin.
+#[must_use]
+pub fn is_from_elsewhere(head: &request::Parts) -> bool {
+    let site = only(&head.headers, &SEC_FETCH_SITE);
+    !matches!(site, Ok(None | Some("same-origin" | "none")))
+}
+
 #[derive(PartialEq, Eq)]
 struct Several;
 

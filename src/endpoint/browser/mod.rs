@@ -58,6 +58,9 @@ pub(super) async fn answer(
                 outcome => outcome,
             }
         }
+        // Another site's page could end a session here by one that its user never asked for: an
+        // issuer that knows the browser asks nobody.
+        Step::Begin if same_site::is_from_elsewhere(head) => visit.show_login().await,
         Step::Begin => flow::begin(&visit).await,
         Step::Callback => {
             let outcome = flow::finish(&visit).await;

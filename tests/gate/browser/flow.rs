@@ -299,6 +299,38 @@ fn nobody_comes_back_but_the_browser_that_left_and_from_where_it_was_sent() {
 }
 
 #[test]
+fn no_link_of_another_sites_page_begins_a_login() {
+    let world = World::start("");
+    let navigate = "accept: text/html\r\nsec-fetch-mode: navigate\r\nsec-fetch-site: ";
+    for site in [
+        "cross-site",
+        "same-site",
+        "same-origin\r\nsec-fetch-site: cross-site",
+    ] {
+        let mut jar = Jar::default();
+        let line = format!("{navigate}{site}\r\n");
+        let begin = "/login/begin?issuer=0&return=/ui/x";
+        let answer = jar.ask(&world.gate, "GET", begin, &line);
+        assert_eq!(answer.status, 200, "{site}: {}", answer.text());
+        let set = Vec::from_iter(set_cookies(&answer));
+        assert!(set.iter().all(|set| !set.contains("-flow=")), "{set:?}");
+        // Whoever followed it says that it is meant.
+        let page = answer.text();
+        assert!(
+            page.contains("/login/begin?issuer=0&amp;return=%2Fui%2Fx"),
+            "{page}"
+        );
+        threat::count("browser", 1);
+    }
+    for site in ["same-origin", "none"] {
+        let line = format!("{navigate}{site}\r\n");
+        let begin = "/login/begin?issuer=0";
+        let answer = Jar::default().ask(&world.gate, "GET", begin, &line);
+        assert_eq!(answer.status, 303, "{site}");
+    }
+}
+
+#[test]
 fn an_id_token_must_be_the_issuers_for_this_client_and_this_login() {
     let world = World::start(", allowed_subjects: [ alice ]");
     let now = unix_now();
