@@ -303,7 +303,9 @@ fn forgeries_change_nothing(site: &Site) -> usize {
 
 /// What back ends take for a user's name, or for what a proxy was asked. Of the four, Envoy alone
 /// can be told to drop what the answer does not replace.
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 10] = [
+    "x-forwarded-client-cert",
+    "x-forwarded-proto",
     "x-forwarded-user",
     "x-forwarded-email",
     "x-forwarded-groups",
