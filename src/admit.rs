@@ -158,7 +158,10 @@ impl Gate {
                 self.knows_revocations(now)?;
                 let parts = [&b"session"[..], cookie.as_bytes()];
                 let hash = self.front.borrow().hash(parts);
-                if let Some(known) = self.recall(rules, hash, now) {
+                // A WebSocket lasts as long as what is found out here: it gets the whole of that.
+                if !same_site::is_upgrade(asked.head)
+                    && let Some(known) = self.recall(rules, hash, now)
+                {
                     return Ok(known);
                 }
                 let verified = endpoint::session::verify(&around, cookie).await?;

@@ -12,9 +12,7 @@ use http::{HeaderMap, HeaderName, Method, request};
 /// something, or be read by a script, must come from here.
 #[must_use]
 pub fn is_own(head: &request::Parts, origin: &str) -> bool {
-    // A proxy that asks for somebody (forward-auth) drops the first of them.
-    let is_upgrade =
-        head.headers.contains_key(UPGRADE) || head.headers.contains_key(SEC_WEBSOCKET_KEY);
+    let is_upgrade = is_upgrade(head);
     let is_safe = !is_upgrade && matches!(head.method, Method::GET | Method::HEAD);
     let is_from_here = match only(&head.headers, &ORIGIN) {
         Ok(Some(from)) => from.eq_ignore_ascii_case(origin),
@@ -32,6 +30,13 @@ pub fn is_own(head: &request::Parts, origin: &str) -> bool {
         Some(_) => is_safe && only(&head.headers, &SEC_FETCH_MODE) == Ok(Some("navigate")),
         None => is_from_here,
     }
+}
+
+/// Whether a WebSocket is asked for. A proxy that asks for somebody (forward-auth) drops the first
+/// of the two headers.
+#[must_use]
+pub fn is_upgrade(head: &request::Parts) -> bool {
+    head.headers.contains_key(UPGRADE) || head.headers.contains_key(SEC_WEBSOCKET_KEY)
 }
 
 /// Whether a page of another site, or of a host beside this one, brought a request about, as far as

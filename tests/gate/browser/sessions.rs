@@ -301,6 +301,26 @@ fn a_session_goes_on_without_a_word_and_with_the_rights_of_now() {
 }
 
 #[test]
+fn a_websocket_has_a_sessions_whole_time_however_long_ago_that_was_judged() {
+    let (_upstream, gate) = start();
+    let cookie = logged_in(&gate).line();
+    let judged = || {
+        gate.metric("tollgate_refreshes_total{dialect=\"browser\",reason=\"none\",result=\"ok\"}")
+    };
+    let ask = |lines: &str| {
+        let before = judged();
+        let answer = gate.request("GET", "/api/x", &format!("{cookie}{lines}"));
+        assert_eq!(answer.status, 200);
+        judged() - before
+    };
+    wait_for("the session to be known", || (ask("") == 0.0).then_some(()));
+    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\norigin: http://gate.example\r\n";
+    assert_eq!(ask(upgrade), 1.0);
+    assert_eq!(ask(""), 0.0);
+}
+
+#[test]
 fn a_session_ends_when_its_time_is_over_and_the_browser_logs_in_again() {
     let upstream = Upstream::start();
     let gate = builder(&upstream, ", access_ttl: 1s, refresh_ttl: 2s").start();
