@@ -173,7 +173,10 @@ impl Walk {
         shared: &Arc<Shared>,
     ) -> Response<GateBody> {
         let upstream = hyper::upgrade::on(&mut response);
-        let (head, place) = response.into_parts();
+        let (mut head, place) = response.into_parts();
+        if self.cors.is_some() {
+            cors::strip(&mut head.headers);
+        }
         let mut response = Response::from_parts(head, GateBody::own(Bytes::new()));
         self.finish_headers(response.headers_mut());
         self.exchange.answered(response.status());

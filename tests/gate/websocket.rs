@@ -243,6 +243,30 @@ fn only_websocket_is_ever_asked_of_the_upstream() {
 }
 
 #[test]
+fn an_upstream_that_agrees_sets_no_cookie_of_the_gates_and_says_nothing_of_origins() {
+    let switch = String::from_utf8(SWITCH.to_vec()).unwrap();
+    let said = "\r\nset-cookie: a=1\r\nset-cookie: __Host-tollgate=stolen; Path=/; Secure\r\n\
+                www-authenticate: Basic\r\naccess-control-allow-origin: https://evil.example\r\n\r\n";
+    let upstream = Upstream::answering(&switch.replace("\r\n\r\n", said));
+    let routes = format!(
+        "{ROUTES}  - {{ path: /cors, upstream: app, public: true, cors: {{ origins: [ \"https://ui.example\" ] }} }}\n"
+    );
+    let gate = Builder::standard(upstream.address, &routes).start();
+    for (target, origin) in [("/open/a", Some("*")), ("/cors", None)] {
+        let request = upgrade(target, "websocket");
+        let request = request.replace("\r\n\r\n", "\r\norigin: https://evil.example\r\n\r\n");
+        let mut stream = connect(gate.address());
+        stream.write_all(request.as_bytes()).unwrap();
+        let response = read_response(&mut stream, false);
+        assert_eq!(response.status, 101, "{target}");
+        assert_eq!(response.header("set-cookie"), Some("a=1"), "{target}");
+        assert_eq!(response.header("www-authenticate"), None, "{target}");
+        let allowed = response.header("access-control-allow-origin");
+        assert_eq!(allowed, origin, "{target}");
+    }
+}
+
+#[test]
 fn an_upstream_that_switches_unasked_is_broken() {
     let upstream = Upstream::answering(str::from_utf8(SWITCH).unwrap());
     let gate = Builder::standard(upstream.address, ROUTES).start();
