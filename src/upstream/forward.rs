@@ -7,7 +7,7 @@ use std::task::{Poll, ready};
 use std::time::Instant;
 
 use futures_util::future::Either;
-use http::header::{CONNECTION, HOST, UPGRADE};
+use http::header::{CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, Scheme};
 use http::{Request, Response, Uri, Version};
 use hyper::body::Incoming;
@@ -213,6 +213,7 @@ fn as_http2(request: &mut Request<RequestBody>, is_tls: bool) -> Result<(), Refu
     let headers = request.headers_mut();
     headers.remove(CONNECTION);
     headers.remove(UPGRADE);
+    headers.remove(TRANSFER_ENCODING);
     // One that was not sent has its form already.
     let Some(host) = headers.remove(HOST) else {
         return Ok(());

@@ -12,6 +12,7 @@ use http::header::{
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request};
+use http_body::Body as _;
 
 use super::body::RequestBody;
 use super::credential::own_copy;
@@ -80,7 +81,8 @@ pub fn translate(
         .credential
         .header(permit.principal().map(AsRef::as_ref), sealer)?;
     let found = Found::among(&head.headers);
-    let is_upgrade = found.has_hop_by_hop && is_websocket(&head);
+    // A body would reach the upstream before it agreed, to which it may be frames.
+    let is_upgrade = found.has_hop_by_hop && is_websocket(&head) && body.is_end_stream();
     let headers = &mut head.headers;
     let wants_trailers = found.has_hop_by_hop && wants_trailers(headers);
     if found.has_hop_by_hop {
@@ -113,6 +115,10 @@ pub fn translate(
     }
     if let Some((name, value)) = credential {
         headers.insert(name, value);
+    }
+    // Else hyper would leave out a body whose length it does not know.
+    if head.method.is_safe() && !body.is_end_stream() && body.size_hint().exact().is_none() {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     head.uri = target(&head.uri, facts.remaining_query)?;
     head.version = Version::HTTP_11;

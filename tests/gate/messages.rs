@@ -66,6 +66,28 @@ fn trailers_reach_an_http2_client() {
 }
 
 #[test]
+fn a_body_whose_length_is_not_known_arrives_whatever_the_method() {
+    let upstream = Upstream::start();
+    let (gate, mut client) = http2(upstream.address);
+    let plain = Builder::standard(upstream.address, ROUTES).start();
+    for method in ["GET", "OPTIONS", "DELETE", "POST"] {
+        let head = head(method, "/api/x", "transfer-encoding: chunked\r\n");
+        let request = format!("{head}2\r\nhi\r\n0\r\n\r\n");
+        assert_eq!(plain.send(request).status, 200, "{method}");
+        assert_eq!(upstream.last().body, b"hi", "{method}");
+        let request = Request::builder()
+            .method(method)
+            .uri("https://gate.example/api/x")
+            .header("authorization", format!("Bearer {}", sign(&claims())))
+            .body(pieces(1))
+            .unwrap();
+        assert_eq!(client.send(request).status, 200, "{method}");
+        assert_eq!(upstream.last().body.len(), 64 * 1024, "{method}");
+    }
+    drop(gate);
+}
+
+#[test]
 fn a_client_that_asks_first_is_told_to_go_on_once_the_upstream_takes_the_body() {
     let upstream = Upstream::start();
     let gate = Builder::standard(upstream.address, ROUTES).start();

@@ -243,6 +243,33 @@ fn only_websocket_is_ever_asked_of_the_upstream() {
 }
 
 #[test]
+fn an_upgrade_with_a_body_is_no_upgrade() {
+    let upstream = Upstream::start();
+    let gate = Builder::standard(upstream.address, ROUTES).start();
+    for (row, framing, body) in [
+        ("a length", "content-length: 4\r\n", "GET "),
+        (
+            "chunks",
+            "transfer-encoding: chunked\r\n",
+            "4\r\nGET \r\n0\r\n\r\n",
+        ),
+    ] {
+        let request = upgrade("/open/a", "websocket");
+        let request = request.replace("\r\n\r\n", &format!("\r\n{framing}\r\n{body}"));
+        assert_eq!(gate.send(request).status, 200, "{row}");
+        let seen = upstream.last();
+        assert_eq!(seen.body, b"GET ", "{row}");
+        for name in ["upgrade", "connection"] {
+            assert_eq!(seen.header(name), None, "{row}");
+        }
+    }
+    let empty = upgrade("/open/a", "websocket");
+    let empty = empty.replace("\r\n\r\n", "\r\ncontent-length: 0\r\n\r\n");
+    gate.send(empty);
+    assert_eq!(upstream.last().header("upgrade"), Some("websocket"));
+}
+
+#[test]
 fn an_upstream_that_agrees_sets_no_cookie_of_the_gates_and_says_nothing_of_origins() {
     let switch = String::from_utf8(SWITCH.to_vec()).unwrap();
     let said = "\r\nset-cookie: a=1\r\nset-cookie: __Host-tollgate=stolen; Path=/; Secure\r\n\

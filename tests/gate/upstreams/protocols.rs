@@ -96,6 +96,12 @@ fn an_http1_client_reaches_an_http2_upstream() {
     assert_eq!(response.status, 200, "{}", response.text());
     assert_eq!(response.header("seen-upgrade"), None);
     assert_eq!(response.header("seen-version"), Some("HTTP/2.0"));
+    let chunks = format!(
+        "GET /api/x HTTP/1.1\r\nhost: gate.example\r\nauthorization: Bearer {}\r\n\
+         transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+        sign(&claims())
+    );
+    assert_eq!(gate.send(chunks).text(), "hi");
 }
 
 #[test]
