@@ -25,7 +25,7 @@ use crate::credential;
 use crate::refusal::{Reason, Refusal};
 use crate::route::Route;
 use crate::route::policy::Permit;
-use crate::upstream::translate::{UpstreamRequest, is_forgeable};
+use crate::upstream::translate::{UpstreamRequest, fold, is_forgeable};
 
 /// Which proxy asks on a listener, and what it can do with the answers.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -354,17 +354,6 @@ fn list<'a>(texts: impl IntoIterator<Item = &'a str>, separator: char) -> String
 
 fn value(text: &[u8]) -> Result<HeaderValue, Refusal> {
     HeaderValue::from_bytes(text).map_err(|error| Refusal::with_cause(Reason::Internal, error))
-}
-
-/// The name as a back end may read it that makes one character of whatever is no letter or digit;
-/// nothing if it is that already.
-fn fold(name: &str) -> Option<String> {
-    let is_plain = |byte: u8| byte == b'-' || byte.is_ascii_alphanumeric();
-    if name.bytes().all(is_plain) {
-        return None;
-    }
-    let fold = |byte: u8| if is_plain(byte) { byte.into() } else { '-' };
-    Some(name.bytes().map(fold).collect())
 }
 
 /// Whether Envoy has written a header of this name itself, or dropped the client's, before it asks.

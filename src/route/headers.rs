@@ -1,9 +1,49 @@
 //! Which headers may a route set or drop on the way to its upstream?
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::RouteConfig;
 use crate::config::problem::Problems;
+use crate::upstream::translate::fold;
+
+/// The headers that a route sets itself, its credential among them, or drops: what a back end could
+/// take for one of them is not the client's to send.
+#[derive(Debug, Default)]
+pub(crate) struct OwnHeaders {
+    /// As a back end may read them.
+    folded: Vec<String>,
+    /// Whether it may read any of them otherwise than it is written.
+    pub(crate) are_odd: bool,
+}
+
+impl OwnHeaders {
+    pub(super) fn new<'a>(names: impl Iterator<Item = &'a HeaderName>) -> Self {
+        let mut own = Self::default();
+        for name in names {
+            let folded = fold(name.as_str());
+            own.are_odd |= folded.is_some();
+            own.folded
+                .push(folded.unwrap_or_else(|| name.as_str().to_owned()));
+        }
+        own
+    }
+
+    /// Removes those of a request, in every spelling that a back end could fold together.
+    pub(crate) fn remove_twins(&self, headers: &mut HeaderMap) {
+        if self.folded.is_empty() {
+            return;
+        }
+        let is_own = |name: &&HeaderName| {
+            let folded = fold(name.as_str());
+            let text = folded.as_deref().unwrap_or_else(|| name.as_str());
+            self.folded.iter().any(|own| own == text)
+        };
+        let twins: Vec<_> = headers.keys().filter(is_own).cloned().collect();
+        for name in twins {
+            headers.remove(name);
+        }
+    }
+}
 
 impl RouteConfig {
     pub(super) fn parse_set_headers(

@@ -29,6 +29,7 @@ use crate::upstream::config::UpstreamConfig;
 use crate::upstream::credential::{CredentialConfig, UpstreamCredential};
 use crate::upstream::respond::{RefusalSigns, RefusalSignsConfig};
 use crate::upstream::retry::{Retry, RetryConfig};
+use headers::OwnHeaders;
 pub use login::LoginPage;
 use path::{PathForm, PathForms};
 pub use places::{BasicConfig, Given, TokenPlaces, TokenPlacesConfig};
@@ -161,6 +162,8 @@ pub struct Route {
     pub set_headers: Vec<(HeaderName, HeaderValue)>,
     /// Dropped on the way to the upstream.
     pub remove_headers: Vec<HeaderName>,
+    /// All of these, and the credential.
+    pub(crate) own_headers: OwnHeaders,
     /// Whether to write `Forwarded`.
     pub forwarded: bool,
     /// Which other sites' pages may call, where the dialect does not decide.
@@ -289,6 +292,9 @@ impl RouteConfig {
         let login_page = self.login_page(at, &around.login_pages, &token, problems);
         let retry = self.retry.as_ref();
         let retry = retry.map(|retry| retry.build(&format!("{at}.retry"), problems));
+        let set = set_headers.iter().map(|(name, _)| name);
+        let own = set.chain(&remove_headers).chain(credential.fixed_name());
+        let own_headers = OwnHeaders::new(own);
         Some(Route {
             name: self
                 .name
@@ -322,6 +328,7 @@ impl RouteConfig {
             refusal_signs: self.upstream_refusal.build(),
             set_headers,
             remove_headers,
+            own_headers,
             forwarded: self.forwarded,
             cors,
             mqtt,

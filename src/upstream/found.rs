@@ -11,7 +11,7 @@ use super::translate::{HOP_BY_HOP, is_forgeable};
 pub(super) struct Found {
     pub(super) has_authorization: bool,
     pub(super) has_hop_by_hop: bool,
-    /// Forgeable, or of [`TELLING`].
+    /// Forgeable, of [`TELLING`], or of a name that a back end may fold into another.
     pub(super) has_suspect: bool,
 }
 
@@ -27,7 +27,7 @@ impl Found {
                 found.has_authorization = true;
             } else if HOP_BY_HOP.contains(name) {
                 found.has_hop_by_hop = true;
-            } else if TELLING.contains(name) || is_forgeable(text) {
+            } else if TELLING.contains(name) || is_forgeable(text) || !text.bytes().all(is_plain) {
                 found.has_suspect = true;
             }
         }
@@ -58,6 +58,14 @@ pub(super) fn is_suspect(name: &str) -> bool {
             | (b'x', _)
     ) || name == b"apikey"
         || !name.iter().copied().all(is_plain)
+}
+
+/// The name as a back end may read it that makes one character of whatever is no letter or digit:
+/// `_` as in CGI, or `.`. Nothing if it is that already.
+pub(crate) fn fold(name: &str) -> Option<String> {
+    let fold = |byte: u8| if is_plain(byte) { byte.into() } else { '-' };
+    let is_folded = name.bytes().all(is_plain);
+    (!is_folded).then(|| name.to_ascii_lowercase().bytes().map(fold).collect())
 }
 
 /// What no back end folds into another character.

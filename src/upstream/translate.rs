@@ -16,7 +16,8 @@ use http_body::Body as _;
 
 use super::body::RequestBody;
 use super::credential::own_copy;
-use super::found::{Found, is_plain, is_suspect};
+pub(crate) use super::found::fold;
+use super::found::{Found, is_suspect};
 use crate::cookie;
 use crate::credential;
 use crate::refusal::{Reason, Refusal};
@@ -102,6 +103,9 @@ pub fn translate(
     for name in &route.remove_headers {
         headers.remove(name);
     }
+    if found.has_suspect || route.own_headers.are_odd {
+        route.own_headers.remove_twins(headers);
+    }
     if is_upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -184,13 +188,10 @@ pub(super) fn remove_forgeable(headers: &mut HeaderMap) {
 /// Whether a client's header of this name could pass for one of the gate's or a proxy's.
 #[must_use]
 pub fn is_forgeable(name: &str) -> bool {
-    // Back ends make one character of whatever is no letter or digit: `_` as in CGI, or `.`.
-    if name.bytes().all(is_plain) {
-        return is_forgeable_plain(name);
+    match fold(name) {
+        None => is_forgeable_plain(name),
+        Some(folded) => is_forgeable_plain(&folded) || FRAMING.contains(&&*folded),
     }
-    let fold = |byte: u8| if is_plain(byte) { byte.into() } else { '-' };
-    let folded: String = name.to_ascii_lowercase().bytes().map(fold).collect();
-    is_forgeable_plain(&folded) || FRAMING.contains(&&*folded)
 }
 
 fn is_forgeable_plain(name: &str) -> bool {

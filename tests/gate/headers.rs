@@ -318,6 +318,49 @@ fn a_route_sets_and_removes_headers() {
 }
 
 #[test]
+fn what_could_pass_for_a_header_that_the_route_sets_or_drops_never_arrives() {
+    const ROUTES: &str = "
+  - path: /api/**
+    upstream: app
+    credential: { header: { name: Service-Key, value_file: upstream-password } }
+    set_headers: { X-Tenant: ours, Odd_Name: ours }
+    remove_headers: [ Debug-Level ]
+";
+    let upstream = Upstream::start();
+    let gate = Builder::standard(upstream.address, ROUTES).start();
+    let bearer = bearer();
+    let twins = [
+        "Service_Key",
+        "service.key",
+        "X_Tenant",
+        "x-tenant_",
+        "Odd-Name",
+        "odd.name",
+        "Debug_Level",
+    ];
+    for name in twins {
+        let headers = format!("{bearer}{name}: theirs\r\nx-other_name: kept\r\n");
+        assert_eq!(gate.request("GET", "/api/a", &headers).status, 200);
+        let seen = upstream.last();
+        let is_ours = name == "x-tenant_";
+        assert_eq!(
+            seen.head.contains("theirs"),
+            is_ours,
+            "{name}: {}",
+            seen.head
+        );
+        for (name, value) in [
+            ("service-key", "s3cret"),
+            ("x-tenant", "ours"),
+            ("odd_name", "ours"),
+            ("x-other_name", "kept"),
+        ] {
+            assert_eq!(seen.header(name), Some(value), "{name}");
+        }
+    }
+}
+
+#[test]
 fn what_belongs_to_the_upstreams_connection_and_its_challenges_stay_there() {
     let upstream = Upstream::scripted(|_, stream| {
         let head = "HTTP/1.1 403 Forbidden\r\nConnection: keep-alive, X-Hop\r\n\
