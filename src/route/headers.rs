@@ -1,5 +1,6 @@
 //! Which headers may a route set or drop on the way to its upstream?
 
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::RouteConfig;
@@ -93,6 +94,11 @@ fn parse_header_name(at: &str, name: &str, problems: &mut Problems) -> Option<He
         return None;
     }
     Some(parsed)
+}
+
+/// Whether the gate writes or frames a header of this name itself; it may be its credential.
+pub(crate) fn is_framing(name: &HeaderName) -> bool {
+    *name != AUTHORIZATION && RESERVED.contains(&name.as_str())
 }
 
 /// Headers that the gate writes or frames itself.

@@ -30,6 +30,7 @@ use crate::upstream::credential::{CredentialConfig, UpstreamCredential};
 use crate::upstream::respond::{RefusalSigns, RefusalSignsConfig};
 use crate::upstream::retry::{Retry, RetryConfig};
 use headers::OwnHeaders;
+pub(crate) use headers::is_framing;
 pub use login::LoginPage;
 use path::{PathForm, PathForms};
 pub use places::{BasicConfig, Given, TokenPlaces, TokenPlacesConfig};

@@ -78,7 +78,14 @@ impl ListenerConfig {
                 let at = format_args!("listeners[{index}].name");
                 problems.add(at, "is another listener's, too");
             }
-            if !address.ends_with(":0") && before.any(|other| other.address.0 == *address) {
+            // As one writes an address, another may not.
+            let socket = address.parse::<SocketAddr>();
+            let has_address = |other: &Self| match &socket {
+                Ok(socket) if socket.port() == 0 => false,
+                Ok(socket) => other.address.0.parse() == Ok(*socket),
+                Err(_) => other.address.0 == *address,
+            };
+            if before.any(has_address) {
                 let at = format_args!("listeners[{index}].address");
                 problems.add(at, "is another listener's, too");
             }

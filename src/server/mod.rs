@@ -211,11 +211,14 @@ impl LimitsConfig {
             ("connections_per_address", self.connections_per_address == 0),
             ("handshake_timeout", self.handshake_timeout.0.is_zero()),
             ("header_timeout", self.header_timeout.0.is_zero()),
+            ("header_size", self.header_size.0 == 0),
             ("header_count", self.header_count == 0),
             ("rate_grace", self.rate_grace.0.is_zero()),
+            ("login_body", self.login_body.0 == 0),
             ("login_timeout", self.login_timeout.0.is_zero()),
             ("hashing_threads", self.hashing_threads == 0),
             ("http2_streams", self.http2_streams == 0),
+            ("http2_control_frames", self.http2_control_frames == 0),
         ];
         let is_zero = is_zero.into_iter().chain(self.mqtt.is_zero());
         for (key, _) in is_zero.filter(|(_, is_zero)| *is_zero) {

@@ -309,9 +309,14 @@ impl UpstreamConfig {
     }
 
     fn check(&self, at: &str, problems: &mut Problems) {
-        if self.connections == 0 {
+        let is_zero = [
+            ("connections", self.connections == 0),
+            ("connect_timeout", self.connect_timeout.0.is_zero()),
+            ("response_timeout", self.response_timeout.0.is_zero()),
+        ];
+        for (key, _) in is_zero.into_iter().filter(|(_, is_zero)| *is_zero) {
             problems.add(
-                format_args!("{at}.connections"),
+                format_args!("{at}.{key}"),
                 "must be more than nothing: with none, nobody could be served",
             );
         }

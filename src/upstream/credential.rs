@@ -15,7 +15,7 @@ use crate::config::load::parse;
 use crate::config::problem::Problems;
 use crate::config::secret::Secret;
 use crate::refusal::{Reason, Refusal};
-use crate::route::Surroundings;
+use crate::route::{Surroundings, is_framing};
 use crate::token::seal::Sealer;
 use crate::token::verify::VerifiedToken;
 
@@ -213,6 +213,11 @@ impl CredentialConfig {
             Self::Header { name, value_file } => {
                 let name = name.parse::<HeaderName>();
                 let name = problems.take(format_args!("{at}.header.name"), name)?;
+                if is_framing(&name) {
+                    let text =
+                        format_args!("`{name}` says where a message ends, or of the connection");
+                    problems.add(format_args!("{at}.header.name"), text);
+                }
                 let at = format!("{at}.header.value_file");
                 let text = problems.take(&at, around.files.read_secret_text(value_file))?;
                 let mut value = problems.take(&at, HeaderValue::from_str(text.expose()))?;

@@ -78,6 +78,7 @@ a host with a port          | name: own          | host: 'a.example:80'         
 a star inside a host        | name: own          | host: 'a.*.example'                             | routes[1].host
 a header that is the gate's | name: own          | set_headers: { Authorization: x }               | routes[1].set_headers | `Authorization`
 a header that is none       | name: own          | remove_headers: [ 'a b' ]                       | routes[1].remove_headers | `a b`
+a credential that frames    | credential: login  | credential: { header: { name: Content-Length, value_file: k1 } } | routes[1].credential.header.name | `content-length`
 a header with a line end    | name: own          | set_headers: { X-A: "a\\nb" }                   | routes[1].set_headers
 no place for a token        | name: own          | token: { header: false, query: [], subprotocol: false } | routes[1].token
 scopes on a public route    | name: own          | public: true\n    require: { scopes: [x] }      | routes[1].require
@@ -144,6 +145,12 @@ looks without a pause     | interval: 0s        | interval: 10ms                
 a share over one          | workers: 2          | log: { access_sample: 2.0 }               | log.access_sample
 no time for a head        | workers: 2          | limits: { header_timeout: 0s }            | limits.header_timeout | nobody
 no connection             | workers: 2          | limits: { connections: 0 }                | limits.connections | nobody
+no head                   | workers: 2          | limits: { header_size: 0B }               | limits.header_size | nobody
+no body of a login        | workers: 2          | limits: { login_body: 0B }                | limits.login_body | nobody
+no frame of HTTP/2        | workers: 2          | limits: { http2_control_frames: 0 }       | limits.http2_control_frames | nobody
+no time to connect        | response_timeout: 5s | connect_timeout: 0s                      | upstreams.app.connect_timeout | nobody
+no time to answer         | response_timeout: 5s | response_timeout: 0s                     | upstreams.app.response_timeout | nobody
+an address in two spellings | LISTENER          | listeners: [ { address: "[::1]:9" }, { address: "[0:0:0:0:0:0:0:1]:9" } ] | listeners[1].address
 a name that Basic splits  | users.yaml          | users-colon.yaml                          | identity[0].users_file | `:`
 an endpoint's password    | http://127.0.0.1:9  | http://u:hunter2@127.0.0.1:9              | upstreams.app.endpoints[0]
 "#;
