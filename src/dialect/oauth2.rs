@@ -65,9 +65,9 @@ impl Dialect for Oauth2 {
             // Whoever has the token may end it: clients need not be authenticated, and are not.
             Endpoint::Revoke => Ok(Grant::Revoke(Form::parse(head, body)?.secret("token")?)),
             Endpoint::Introspect => {
-                let asker = asker(head)?;
-                let token = Form::parse(head, body)?.secret("token")?;
-                Ok(Grant::Introspect(token, asker))
+                let form = Form::parse(head, body)?;
+                let asker = asker(head, &form)?;
+                Ok(Grant::Introspect(form.secret("token")?, asker))
             }
             _ => token_grant(head, &Form::parse(head, body)?),
         }
@@ -100,7 +100,8 @@ impl Dialect for Oauth2 {
                 "revocation_endpoint": format!("{base}{REVOKE}"),
                 "revocation_endpoint_auth_methods_supported": ["none"],
                 "introspection_endpoint": format!("{base}{INTROSPECT}"),
-                "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "Bearer"],
+                "introspection_endpoint_auth_methods_supported":
+                    ["client_secret_basic", "client_secret_post", "Bearer"],
                 "jwks_uri": format!("{base}{KEYS}"),
                 "grant_types_supported": grant_types(facts),
                 "response_types_supported": [],
@@ -206,15 +207,7 @@ fn error(endpoint: Endpoint, reason: Reason) -> (StatusCode, &'static str) {
 
 /// What is asked for at the token endpoint.
 fn token_grant(head: &request::Parts, form: &Form) -> Result<Grant, Refusal> {
-    let credentials = client_credentials(head, form)?;
-    let client = match (credentials, form.text("client_id")) {
-        (Some(attempt), _) => Client::Confidential(attempt),
-        (None, Some(id)) if !id.bytes().all(|byte| (b' '..=b'~').contains(&byte)) => {
-            return Err(malformed("The client_id has letters that it may not have."));
-        }
-        (None, Some(id)) => Client::Public(id.to_owned()),
-        (None, None) => Client::Unnamed,
-    };
+    let client = client(head, form)?;
     let asked = |client| Asked {
         lifetimes: AskedLifetimes::default(),
         scope: form.text("scope").map(str::to_owned),
@@ -247,32 +240,49 @@ fn token_grant(head: &request::Parts, form: &Form) -> Result<Grant, Refusal> {
 /// An external issuer's token for the gate's own (RFC 7523 section 2.1).
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
-/// A client's credentials: by Basic or in the form, not both (RFC 6749 section 2.3).
-fn client_credentials(head: &request::Parts, form: &Form) -> Result<Option<Attempt>, Refusal> {
+/// What a client says of itself: its credentials by Basic or in the form, not both (RFC 6749
+/// section 2.3), or its name alone. An empty secret is none, and may be left out (section 2.3.1):
+/// requests-oauthlib sends the name of a public client by Basic.
+fn client(head: &request::Parts, form: &Form) -> Result<Client, Refusal> {
     let in_form = (form.text("client_id"), form.text("client_secret"));
-    if let Some(presented) = authorization(head)? {
-        let attempt = by_basic(presented)?;
-        return match in_form {
-            (_, Some(_)) => Err(Reason::SeveralCredentials.into()),
-            (Some(id), None) if id != attempt.identifier => Err(Reason::SeveralCredentials.into()),
-            _ => Ok(Some(attempt)),
-        };
+    let (id, secret) = match (authorization(head)?, in_form) {
+        (Some(presented), (id, in_form)) => {
+            let attempt = by_basic(presented)?;
+            if in_form.is_some() || id.is_some_and(|id| id != attempt.identifier) {
+                return Err(Reason::SeveralCredentials.into());
+            }
+            (attempt.identifier, attempt.secret)
+        }
+        (None, (Some(id), Some(_))) => (id.to_owned(), form.secret("client_secret")?),
+        (None, (Some(id), None)) => (id.to_owned(), Secret::default()),
+        (None, (None, Some(_))) => return Err(missing("client_id")),
+        (None, (None, None)) => return Ok(Client::Unnamed),
+    };
+    if !secret.expose().is_empty() {
+        return Ok(Client::Confidential(attempt(id, secret)));
     }
-    match in_form {
-        (Some(id), Some(_)) => Ok(Some(attempt(id.to_owned(), form.secret("client_secret")?))),
-        (None, Some(_)) => Err(missing("client_id")),
-        (_, None) => Ok(None),
+    if id.is_empty() {
+        return Err(Reason::BadClientCredentials.into());
+    }
+    match id.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        true => Ok(Client::Public(id)),
+        false => Err(malformed("The client_id has letters that it may not have.")),
     }
 }
 
-/// Who asks what is in a token: an account by Basic, or the holder of an access token.
-fn asker(head: &request::Parts) -> Result<Asker, Refusal> {
+/// Who asks what is in a token: an account, as a client, or the holder of an access token.
+fn asker(head: &request::Parts, form: &Form) -> Result<Asker, Refusal> {
     match authorization(head)? {
-        None => Err(Reason::MissingCredential.into()),
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-            Ok(Asker::Bearer(Secret::new(token.to_owned())))
+            match form.text("client_secret") {
+                Some(_) => Err(Reason::SeveralCredentials.into()),
+                None => Ok(Asker::Bearer(Secret::new(token.to_owned()))),
+            }
         }
-        Some(presented) => by_basic(presented).map(Asker::Account),
+        _ => match client(head, form)? {
+            Client::Confidential(attempt) => Ok(Asker::Account(attempt)),
+            _ => Err(Reason::MissingCredential.into()),
+        },
     }
 }
 

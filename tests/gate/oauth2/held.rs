@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::token::spelled;
 use super::{BATCH, PASSWORD, basic, granted, opens, post, refresh, start, text};
 use crate::support::tokens::{claims, claims_of, sign, with_claims, without_claim};
 
@@ -72,8 +73,10 @@ fn introspection_tells_who_proves_to_be_somebody_what_is_in_a_good_token() {
         wanted[name] = inside[name].clone();
     }
     let bearer = format!("authorization: Bearer {}\r\n", sign(&claims()));
-    for headers in [&basic(BATCH), &bearer] {
-        let response = ask(headers, &form);
+    // As openid-client has it, unless told otherwise.
+    let posted = format!("{form}&client_id=batch&{}", spelled("SECRET"));
+    for (headers, form) in [(&*basic(BATCH), &form), (&bearer, &form), ("", &posted)] {
+        let response = ask(headers, form);
         assert_eq!(
             (response.status, response.json()),
             (200, wanted.clone()),
@@ -105,6 +108,17 @@ fn introspection_tells_who_proves_to_be_somebody_what_is_in_a_good_token() {
             .filter(|(name, _)| name == "www-authenticate");
         let schemes = challenges.filter_map(|(_, value)| value.split(' ').next());
         assert_eq!(Vec::from_iter(schemes), ["Basic", "Bearer"], "{headers}");
+    }
+    for (headers, more, status) in [
+        ("", "&client_id=batch&client_secret=no", 401),
+        ("", "&client_id=batch", 401),
+        (&*basic("batch:"), "", 401),
+        (&*basic(BATCH), "&client_secret=x", 400),
+        (&bearer, "&client_id=batch&client_secret=x", 400),
+    ] {
+        let response = ask(headers, &format!("{form}{more}"));
+        assert_eq!(response.status, status, "{headers} {more}");
+        assert_eq!(response.json().get("active"), None, "{headers} {more}");
     }
     assert_eq!(ask(&bearer, "").status, 400);
     assert_eq!(post(&gate, "/oauth2/revoke", "", &form).status, 200);

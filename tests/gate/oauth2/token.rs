@@ -8,7 +8,7 @@ use crate::support::tokens::{claims_of, header_of};
 use crate::support::upstream::Upstream;
 
 /// What stands for longer texts in the tables.
-fn spelled(form: &str) -> String {
+pub(super) fn spelled(form: &str) -> String {
     form.replace("PASSWORD", PASSWORD)
         .replace("CLIENT", "grant_type=client_credentials")
         .replace("SECRET", "client_secret=p%2Bss+%25%3A+w%C3%B6rd")
@@ -20,6 +20,8 @@ fn presented(name: &str) -> String {
         "-" => String::new(),
         "batch" => basic(BATCH),
         "wrong" => basic("batch:no"),
+        "nameless" => basic(":"),
+        "public" => basic("console:"),
         "unencoded" => basic("batch:p+ss %: w\u{f6}rd"),
         "broken" => basic("batch"),
         "twice" => basic(BATCH).repeat(2),
@@ -38,6 +40,8 @@ fn each_grant_gives_what_rfc_6749_says() {
         -     | PASSWORD&client_id=console&x=1     | pair  | root  | console | admin read
         -     | PASSWORD&client_id=batch&SECRET    | pair  | root  | batch   | admin read
         batch | PASSWORD&scope=                    | pair  | root  | batch   | admin read
+        public | PASSWORD                          | pair  | root  | console | admin read
+        public | PASSWORD&client_id=console        | pair  | root  | console | admin read
         batch | CLIENT                             | alone | batch | batch   | read
         batch | CLIENT&client_id=batch&scope=read  | alone | batch | batch   | read
         -     | CLIENT&client_id=batch&SECRET      | alone | batch | batch   | read
@@ -96,6 +100,10 @@ const REFUSALS: &str = "
     wrong     | PASSWORD                                         | 401 | invalid_client
     unencoded | CLIENT                                           | 401 | invalid_client
     broken    | CLIENT                                           | 401 | invalid_client
+    public    | CLIENT                                           | 401 | invalid_client
+    public    | PASSWORD&client_id=batch                         | 400 | invalid_request
+    public    | PASSWORD&SECRET                                  | 400 | invalid_request
+    nameless  | PASSWORD                                         | 401 | invalid_client
     batch     | CLIENT&client_secret=x                           | 400 | invalid_request
     batch     | CLIENT&client_id=root                            | 400 | invalid_request
     batch     | CLIENT&scope=admin                               | 400 | invalid_scope
