@@ -149,7 +149,7 @@ impl Upstream {
 
     pub(super) fn no_way(&self, last: Option<OpenError>) -> Refusal {
         match last {
-            Some(error @ OpenError::Timeout { .. }) => {
+            Some(error) if error.fault() == UpstreamFault::ConnectTimeout => {
                 Refusal::with_cause(Reason::UpstreamTimeout, error)
             }
             Some(error) => Refusal::with_cause(Reason::UpstreamUnreachable, error),
@@ -218,14 +218,24 @@ impl Upstream {
                 Ok((opened?, false))
             }
             Protocol::Http2 => {
+                let failures = lane.failures.get();
                 // Whoever comes meanwhile waits for this one, and then uses it, too.
                 let _opening = lane.opening.acquire().await;
                 if let Some(link) = lane.take(&self.spec, now) {
                     return Ok((link, true));
                 }
+                // Nor does it begin anew behind everyone who waited longer.
+                if lane.failures.get() != failures {
+                    return Err(OpenError::Shared {
+                        member: lane.member.to_string(),
+                        fault: lane.last_fault.get(),
+                    });
+                }
                 let opening = Multiplexed::open(&self.spec, &self.metrics, &lane.member);
-                let opened = timeout(limit, opening).await.map_err(late)?;
-                lane.multiplexed.borrow_mut().push(opened?);
+                let opened = timeout(limit, opening).await.map_err(late);
+                let opened = opened.and_then(|opened| opened);
+                let opened = opened.inspect_err(|error| lane.failed(error.fault()))?;
+                lane.multiplexed.borrow_mut().push(opened);
                 let link = lane.take(&self.spec, clock::now());
                 let link = link.ok_or_else(|| OpenError::NoHttp2 {
                     member: lane.member.to_string(),

@@ -19,7 +19,7 @@ use super::open::{self, OpenError};
 use super::{Protocol, UpstreamSpec};
 use crate::clock;
 use crate::local::Local;
-use crate::telemetry::handles::{Open, UpstreamMetrics};
+use crate::telemetry::handles::{Open, UpstreamFault, UpstreamMetrics};
 
 /// A connection on which one request may be sent.
 #[derive(Debug)]
@@ -51,6 +51,9 @@ pub(super) struct Lane {
     pub(super) multiplexed: RefCell<Vec<Multiplexed>>,
     /// Held by whoever opens a connection that others will use, too.
     pub(super) opening: Semaphore,
+    /// How many of those did not come about, and why the last one did not.
+    pub(super) failures: Cell<u64>,
+    pub(super) last_fault: Cell<UpstreamFault>,
 }
 
 #[derive(Debug)]
@@ -112,7 +115,15 @@ impl Lane {
             idle: RefCell::default(),
             multiplexed: RefCell::default(),
             opening: Semaphore::new(1),
+            failures: Cell::new(0),
+            last_fault: Cell::new(UpstreamFault::Connect),
         })
+    }
+
+    /// A connection that others wait for did not come about.
+    pub(super) fn failed(&self, fault: UpstreamFault) {
+        self.failures.set(self.failures.get().wrapping_add(1));
+        self.last_fault.set(fault);
     }
 
     /// A connection that can be used at once.

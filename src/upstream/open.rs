@@ -29,6 +29,11 @@ pub(super) enum OpenError {
     },
     #[error("connecting to {member} took longer than connect_timeout")]
     Timeout { member: String },
+    #[error("the connection to {member} that this waited for did not come about")]
+    Shared {
+        member: String,
+        fault: UpstreamFault,
+    },
 }
 
 impl OpenError {
@@ -45,6 +50,7 @@ impl OpenError {
             Self::Connect { .. } | Self::Http { .. } => UpstreamFault::Connect,
             Self::Tls { .. } | Self::NoHttp2 { .. } => UpstreamFault::Tls,
             Self::Timeout { .. } => UpstreamFault::ConnectTimeout,
+            Self::Shared { fault, .. } => *fault,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request};
@@ -12,11 +13,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
-use super::{ROUTES, builder, get};
+use super::{ROUTES, ask, builder, get};
+use crate::support::client::read_response;
 use crate::support::gate::{Builder, claims, self_signed, sign};
 use crate::support::http2::{Body, Http2};
 use crate::support::http2_upstream::Http2Upstream;
-use crate::support::raw::{accepting, read_head};
+use crate::support::raw::{accepting, read_head, read_rest};
 
 /// A gate with a TLS listener whose upstream has these settings, and its certificate.
 fn over_tls(settings: &str) -> (Builder, String) {
@@ -123,6 +125,29 @@ fn many_requests_share_one_connection_over_http2() {
         }
     });
     assert_eq!(upstream.connections(), 1);
+}
+
+#[test]
+fn who_waits_for_a_connection_that_does_not_come_about_does_not_wait_for_every_others() {
+    const REQUESTS: usize = 12;
+    let opened = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&opened);
+    // It never answers the handshake.
+    let silent = accepting(move |mut stream| {
+        count.fetch_add(1, Ordering::Relaxed);
+        read_rest(&mut stream);
+    });
+    let settings = format!(
+        "endpoints: [ \"https://{silent}\" ], protocol: http2, connect_timeout: 1s, ejection: {{ failures: 0 }}"
+    );
+    let gate = builder(&settings).start();
+    let mut waiting: Vec<_> = (0..REQUESTS).map(|_| ask(&gate)).collect();
+    for stream in &mut waiting {
+        assert_eq!(read_response(stream, false).status, 504);
+    }
+    // Each of its own would be one for each request.
+    let opened = opened.load(Ordering::Relaxed);
+    assert!(opened < REQUESTS / 2, "{opened} connections");
 }
 
 #[test]
