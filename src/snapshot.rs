@@ -256,6 +256,9 @@ const EXTERNAL_LIFE: Duration = Duration::from_secs(366 * 24 * 3600);
 pub struct Shared {
     current: ArcSwap<Snapshot>,
     generation: AtomicU64,
+    /// How long any token can live that was issued under any rules of this process, in seconds:
+    /// what is shortened is not so for tokens that are out already.
+    longest_life: AtomicU64,
     /// The cache of verified tokens.
     pub cache: Arc<TokenCache>,
     /// Where passwords are hashed.
@@ -289,7 +292,9 @@ impl Shared {
         spans: Spans,
     ) -> Self {
         let generation = AtomicU64::new(snapshot.generation);
+        let longest_life = AtomicU64::new(snapshot.longest_life().as_secs());
         Self {
+            longest_life,
             current: ArcSwap::from_pointee(snapshot),
             generation,
             cache: Arc::new(cache),
@@ -342,7 +347,8 @@ impl Shared {
     /// If the store cannot keep it; it is in force here all the same.
     pub async fn revoke(&self, revoked: Revoked) -> Result<(), StoreError> {
         let now = clock::unix_now();
-        let until = now.plus(self.current().memory(&revoked));
+        let longest = Duration::from_secs(self.longest_life.load(Ordering::Relaxed));
+        let until = now.plus(self.current().memory(&revoked).max(longest));
         let at = self.revocations.reach(&revoked, now);
         let revocation = Revocation {
             what: revoked,
@@ -378,6 +384,8 @@ impl Shared {
                 *upstream = Arc::clone(known);
             }
         }
+        let life = snapshot.longest_life().as_secs();
+        self.longest_life.fetch_max(life, Ordering::Relaxed);
         let next = self.generation().wrapping_add(1);
         snapshot.generation = next;
         self.current.store(Arc::new(snapshot));

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::client;
 use crate::support::gate::{BINARY, Builder, Gate, NOBODY};
+use crate::support::reload::{Verdict, reload_with};
 use crate::support::tokens::claims_of;
 use crate::support::upstream::Upstream;
 use crate::support::wait_for;
@@ -98,6 +99,31 @@ fn refresh_tokens_and_revocations_outlive_a_crash() {
         }
     }
     assert!(!contains(&file, "memphis"));
+}
+
+#[test]
+fn a_revocation_is_kept_for_tokens_that_were_issued_under_longer_lives() {
+    let (_upstream, builder) = builder();
+    let lives = "access_ttl: 1s, refresh_ttl: 1s, max_access_ttl: 1s, max_refresh_ttl: 1s";
+    let shorter = builder.config().replace(
+        "  audience: gate\n",
+        &format!("  audience: gate\n  {}\n", lives.replace(", ", "\n  ")),
+    );
+    let mut gate = builder.start();
+    let pair = gate.login("root", "memphis");
+    assert_eq!(reload_with(&gate, &shorter), Verdict::Taken);
+    assert_eq!(opens(&gate, &pair), 200);
+    revoke(&gate, &["--subject", "root"]);
+    assert_eq!(opens(&gate, &pair), 401);
+    gate.end();
+    let exported = tool(&gate, &["state", "export"], None);
+    let text = String::from_utf8(exported.stdout).unwrap();
+    let mut records = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let kept = records.find_map(|record| record["revocation"]["until"].as_u64());
+    let expires = claims_of(pair["jwt"].as_str().unwrap())["exp"].as_u64();
+    assert!(kept >= expires && expires.is_some(), "{kept:?} {expires:?}");
 }
 
 fn contains(bytes: &[u8], text: &str) -> bool {
