@@ -16,7 +16,7 @@ admin     | authority clock config credential dialect identity::operators mqtt::
 server    | clock config dialect::LoginConfig forward_auth gate inspected linger local mqtt pace patient refusal snapshot stream strict telemetry token
 
 gate      | admit answer authority body clock cors dialect endpoint identity refusal route rules server::LimitsConfig server::guard server::peer snapshot telemetry token upstream walk
-admit     | clock credential endpoint gate refusal route rules same_site server::peer telemetry::trace::Stage token walk
+admit     | clock credential endpoint gate refusal route rules same_site server::peer telemetry::trace::Stage token upstream::translate::is_websocket walk
 walk      | answer body cors dialect forward_auth::Question mqtt::Pending refusal route::Route rules server::guard snapshot telemetry token upstream
 rules     | cors::Cors refusal route snapshot telemetry upstream
 endpoint  | clock config cookie dialect identity page refusal same_site snapshot store telemetry token upstream

@@ -329,6 +329,21 @@ fn a_tunnel_ends_with_its_token() {
 }
 
 #[test]
+fn a_tunnel_by_basic_outlives_what_is_remembered() {
+    let (upstream, _) = echo();
+    let routes = "  - { path: /ws/**, upstream: app, basic: { remember: 0s } }";
+    let gate = Builder::standard(upstream, routes).start();
+    let basic = ("authorization", "Basic cm9vdDptZW1waGlz");
+    let mut opened = open(&gate, "/ws/a", &[basic]);
+    opened.assert_echo();
+    opened.assert_echo();
+    let wrong = ("authorization", "Basic cm9vdDpubw==");
+    let request = upgrade("/ws/a", "websocket");
+    let request = request.replace("\r\n\r\n", &format!("\r\n{}: {}\r\n\r\n", wrong.0, wrong.1));
+    assert_eq!(gate.send(request).status, 401);
+}
+
+#[test]
 fn a_tunnel_ends_when_its_token_is_revoked() {
     let (upstream, _) = echo();
     let gate = Builder::standard(upstream, ROUTES).start();
