@@ -215,10 +215,12 @@ impl UsersFile {
         let verdict = hashing.verify(hash, secret).await?;
         let proved =
             user.filter(|user| is_real && verdict && user.may_use(attempt.resource.as_deref()));
-        Ok(proved.map(|user| {
-            let resource = attempt.resource.clone();
-            user.principal(Some(attempt.secret.clone()), resource)
-        }))
+        // No upstream could do anything with the SHA-1 of a password.
+        let is_hashed = attempt.kind == SecretKind::Sha1Password
+            && user.is_some_and(|user| user.sha1.is_some())
+            && is_sha1(&attempt.secret);
+        let password = (!is_hashed).then(|| attempt.secret.clone());
+        Ok(proved.map(|user| user.principal(password, attempt.resource.clone())))
     }
 
     /// Whether anybody could log in with a password.
@@ -271,10 +273,16 @@ impl IdentityProvider for UsersFile {
 /// The SHA-1 of a password in hexadecimal digits, unless it is that already.
 fn sha1_form(secret: &Secret<String>) -> Secret<String> {
     let text = secret.expose();
-    if text.len() == 40 && text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return Secret::new(text.to_ascii_lowercase());
+    match is_sha1(secret) {
+        true => Secret::new(text.to_ascii_lowercase()),
+        false => Secret::new(sha1_hex(text)),
     }
-    Secret::new(sha1_hex(text))
+}
+
+/// Whether a text could be a SHA-1 in hexadecimal digits.
+fn is_sha1(secret: &Secret<String>) -> bool {
+    let text = secret.expose();
+    text.len() == 40 && text.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
 /// The SHA-1 of a text in hexadecimal digits, as some clients send their password. Whoever has it

@@ -7,6 +7,10 @@ use crate::support::tokens::claims_of;
 use crate::support::upstream::Upstream;
 
 const PATH: &str = "/api/v1/authenticate";
+const ROUTES: &str = "
+  - { path: /api/**, upstream: app }
+  - { path: /own/**, upstream: app, credential: login }
+";
 
 fn sha1_hash(password: &str) -> String {
     let output = run(&["hash-password", "--form", "sha1"], password);
@@ -32,7 +36,7 @@ fn start() -> (Upstream, Gate) {
         "users:\n  - {{ name: root, email: root@example.com, password_hash: \"{plain}\", \
          sha1_hash: \"{sha1}\" }}\n  - {{ name: plain, password_hash: \"{plain}\" }}\n"
     );
-    let gate = Builder::standard(upstream.address, "  - { path: /api/**, upstream: app }")
+    let gate = Builder::standard(upstream.address, ROUTES)
         .edit("dialect: memphis", "dialect: emnify")
         .file("users.yaml", users)
         .start();
@@ -78,6 +82,22 @@ fn a_password_passes_as_its_sha1_or_as_it_is() {
             "a refused login has an empty body"
         );
     }
+}
+
+#[test]
+fn no_upstream_is_asked_with_the_sha1_of_a_password() {
+    let (upstream, gate) = start();
+    let own = |password: &str| {
+        let (status, answer) = log_in(&gate, "root", password);
+        assert_eq!(status, 200);
+        gate.get("/own/x", answer["auth_token"].as_str().unwrap())
+            .status
+    };
+    assert_eq!(own(&sha1_of("memphis")), 403);
+    assert!(upstream.seen().is_empty());
+    assert_eq!(own("memphis"), 200);
+    let seen = upstream.last();
+    assert_eq!(seen.header("authorization"), Some("Basic cm9vdDptZW1waGlz"));
 }
 
 #[test]
