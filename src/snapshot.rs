@@ -23,6 +23,7 @@ use crate::route::table::RouteTable;
 use crate::route::{self, Given, Surroundings};
 use crate::server::{LimitsConfig, ListenerConfig};
 use crate::store::health::{Health, Phase};
+use crate::store::outlive::Outlive;
 use crate::store::{AnyStore, StoreError};
 use crate::telemetry::trace::Tracing;
 use crate::telemetry::trace::export::Spans;
@@ -161,8 +162,7 @@ impl Snapshot {
     }
 }
 
-/// Notes listeners of MQTT whose connections no route would take, or not to an upstream that speaks
-/// it.
+/// Notes listeners of MQTT whose connections no route takes to an upstream that speaks it.
 fn check_listeners(config: &Config, routes: &RouteTable, problems: &mut Problems) {
     let listeners = config.listeners.iter().enumerate();
     let of_mqtt = listeners.filter(|(_, listener)| listener.protocol == Spoken::Mqtt);
@@ -256,9 +256,6 @@ const EXTERNAL_LIFE: Duration = Duration::from_secs(366 * 24 * 3600);
 pub struct Shared {
     current: ArcSwap<Snapshot>,
     generation: AtomicU64,
-    /// How long any token can live that was issued under any rules of this process, in seconds:
-    /// what is shortened is not so for tokens that are out already.
-    longest_life: AtomicU64,
     /// The cache of verified tokens.
     pub cache: Arc<TokenCache>,
     /// Where passwords are hashed.
@@ -271,6 +268,7 @@ pub struct Shared {
     pub health: Arc<Health>,
     /// What was taken back.
     pub revocations: Arc<Revocations>,
+    outlive: Outlive,
     /// Where spans wait for the collector.
     pub spans: Spans,
     /// Whether there is memory for more work.
@@ -291,17 +289,15 @@ impl Shared {
         store: AnyStore,
         spans: Spans,
     ) -> Self {
-        let generation = AtomicU64::new(snapshot.generation);
-        let longest_life = AtomicU64::new(snapshot.longest_life().as_secs());
         Self {
-            longest_life,
+            generation: AtomicU64::new(snapshot.generation),
             current: ArcSwap::from_pointee(snapshot),
-            generation,
             cache: Arc::new(cache),
             hashing,
             throttle,
             health: store.health(),
             revocations: store.view(),
+            outlive: Outlive::default(),
             store,
             spans,
             memory: Watermark::new(),
@@ -335,28 +331,32 @@ impl Shared {
         for revocation in self.store.revocations(clock::unix_now()).await? {
             self.revocations.add(revocation);
         }
+        self.note_lives(clock::unix_now()).await;
         match self.store.is_amnesic() {
             true => self.revoke(Revoked::All).await,
             false => Ok(()),
         }
     }
 
-    /// Takes back what `revoked` names: in force from the very next request on.
+    /// Takes back what this names: in force from the very next request on.
     ///
     /// # Errors
     /// If the store cannot keep it; it is in force here all the same.
-    pub async fn revoke(&self, revoked: Revoked) -> Result<(), StoreError> {
+    pub async fn revoke(&self, what: Revoked) -> Result<(), StoreError> {
         let now = clock::unix_now();
-        let longest = Duration::from_secs(self.longest_life.load(Ordering::Relaxed));
-        let until = now.plus(self.current().memory(&revoked).max(longest));
-        let at = self.revocations.reach(&revoked, now);
-        let revocation = Revocation {
-            what: revoked,
-            at,
-            until,
-        };
+        let at = self.revocations.reach(&what, now);
+        let until = now.plus(self.current().memory(&what));
+        let mut revocation = Revocation { what, at, until };
+        self.revocations.add(revocation.clone());
+        revocation.until = until.max(self.note_lives(now).await);
         self.revocations.add(revocation.clone());
         self.store.revoke(&revocation).await
+    }
+
+    /// Has the store remember until when tokens live; by when the last one has ended.
+    async fn note_lives(&self, now: UnixTime) -> UnixTime {
+        let life = self.current().longest_life();
+        self.outlive.note(&self.store, life, now).await
     }
 
     /// Forgets what has expired.
@@ -366,10 +366,11 @@ impl Shared {
             .sweep(snapshot.generation(), now, snapshot.tokens.leeway);
         self.revocations.sweep(now);
         self.throttle.sweep(&snapshot.throttle, clock::now());
-        if self.health.phase() == Phase::InStep
-            && let Err(error) = self.store.sweep(now).await
-        {
-            tracing::warn!(%error, "the store could not forget what has expired");
+        if self.health.phase() == Phase::InStep {
+            self.note_lives(now).await;
+            if let Err(error) = self.store.sweep(now).await {
+                tracing::warn!(%error, "the store could not forget what has expired");
+            }
         }
     }
 
@@ -384,8 +385,7 @@ impl Shared {
                 *upstream = Arc::clone(known);
             }
         }
-        let life = snapshot.longest_life().as_secs();
-        self.longest_life.fetch_max(life, Ordering::Relaxed);
+        self.outlive.issued(current.longest_life());
         let next = self.generation().wrapping_add(1);
         snapshot.generation = next;
         self.current.store(Arc::new(snapshot));

@@ -136,6 +136,15 @@ impl AnyStore {
         ask!(self, store => store.revocations(now))
     }
 
+    /// Remembers until when tokens may live that were issued so far; the latest that it was told
+    /// before.
+    ///
+    /// # Errors
+    /// If the store cannot take it.
+    pub async fn outlive(&self, until: UnixTime, now: UnixTime) -> Result<UnixTime, StoreError> {
+        ask!(self, store => store.outlive(until, now))
+    }
+
     /// Keeps a new application token; its number.
     ///
     /// # Errors

@@ -117,6 +117,11 @@ impl Store for MemoryStore {
         Ok(all.filter(|revocation| now < revocation.until).collect())
     }
 
+    async fn outlive(&self, _: UnixTime, _: UnixTime) -> Result<UnixTime, StoreError> {
+        // A restart forgets what was revoked, too.
+        Ok(UnixTime(0))
+    }
+
     async fn add_application(&self, mut token: ApplicationToken) -> Result<u64, StoreError> {
         let mut applications = self.applications();
         let is_own = |held: &&ApplicationToken| held.creator == token.creator;

@@ -7,6 +7,7 @@ pub mod family;
 pub mod file;
 pub mod health;
 pub mod memory;
+pub mod outlive;
 pub mod redis;
 pub mod search;
 pub mod throttle;
@@ -126,6 +127,10 @@ pub(crate) trait Store {
 
     /// Every revocation that can still hit a token.
     async fn revocations(&self, now: UnixTime) -> Result<Vec<Revocation>, StoreError>;
+
+    /// Remembers until when tokens may live that were issued so far; the latest that it was told
+    /// before.
+    async fn outlive(&self, until: UnixTime, now: UnixTime) -> Result<UnixTime, StoreError>;
 
     /// Keeps a new application token; its number.
     async fn add_application(&self, token: ApplicationToken) -> Result<u64, StoreError>;

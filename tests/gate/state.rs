@@ -105,25 +105,37 @@ fn refresh_tokens_and_revocations_outlive_a_crash() {
 fn a_revocation_is_kept_for_tokens_that_were_issued_under_longer_lives() {
     let (_upstream, builder) = builder();
     let lives = "access_ttl: 1s, refresh_ttl: 1s, max_access_ttl: 1s, max_refresh_ttl: 1s";
-    let shorter = builder.config().replace(
+    let longer = builder.config().to_owned();
+    let shorter = longer.replace(
         "  audience: gate\n",
         &format!("  audience: gate\n  {}\n", lives.replace(", ", "\n  ")),
     );
-    let mut gate = builder.start();
+    let gate = builder.start();
     let pair = gate.login("root", "memphis");
+    let mut expires = claims_of(pair["jwt"].as_str().unwrap())["exp"].as_u64();
+    assert!(expires.is_some());
+    // By a reload, and over a restart of which it knows nothing else.
     assert_eq!(reload_with(&gate, &shorter), Verdict::Taken);
     assert_eq!(opens(&gate, &pair), 200);
     revoke(&gate, &["--subject", "root"]);
     assert_eq!(opens(&gate, &pair), 401);
+    assert_eq!(reload_with(&gate, &longer), Verdict::Taken);
+    let again = gate.login("root", "memphis");
+    gate.folder().write("tollgate.yaml", &shorter);
+    let mut gate = gate.crash_and_start();
+    assert_eq!((opens(&gate, &pair), opens(&gate, &again)), (401, 200));
+    let family = claims_of(again["jwt"].as_str().unwrap())["fam"].clone();
+    revoke(&gate, &["--family", family.as_str().unwrap()]);
+    assert_eq!(opens(&gate, &again), 401);
     gate.end();
     let exported = tool(&gate, &["state", "export"], None);
     let text = String::from_utf8(exported.stdout).unwrap();
-    let mut records = text
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let kept = records.find_map(|record| record["revocation"]["until"].as_u64());
-    let expires = claims_of(pair["jwt"].as_str().unwrap())["exp"].as_u64();
-    assert!(kept >= expires && expires.is_some(), "{kept:?} {expires:?}");
+    let records = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    let ends = records.filter_map(|record: Value| record["revocation"]["until"].as_u64());
+    let ends: Vec<_> = ends.collect();
+    assert_eq!(ends.len(), 2, "{text}");
+    expires = expires.max(claims_of(again["jwt"].as_str().unwrap())["exp"].as_u64());
+    assert!(ends.iter().all(|end| Some(*end) >= expires), "{ends:?}");
 }
 
 fn contains(bytes: &[u8], text: &str) -> bool {
@@ -241,7 +253,7 @@ fn a_full_disk_refuses_logins_and_lets_good_tokens_go_on() {
     let gate = Builder::edit(
         builder,
         "workers: 2",
-        "workers: 2\nlimits: { state_size: 128KiB }",
+        "workers: 2\nlimits: { state_size: 192KiB }",
     )
     .file("users.yaml", cheap_user())
     .start();
@@ -269,7 +281,7 @@ fn a_full_disk_refuses_logins_and_lets_good_tokens_go_on() {
     let config = gate.folder().path().join("tollgate.yaml");
     let text = fs::read_to_string(&config)
         .unwrap()
-        .replace("128KiB", "64MiB");
+        .replace("192KiB", "64MiB");
     fs::write(&config, text).unwrap();
     let gate = gate.crash_and_start();
     assert_eq!(refresh(&gate, &pair).status, 200);

@@ -48,6 +48,7 @@ cases! {
     a_revoked_token_ends_nothing_else
     revocations_are_told_until_their_end
     of_two_revocations_the_later_counts
+    the_latest_end_of_tokens_is_remembered
     application_tokens_are_found_and_listed
     application_tokens_change_for_their_creator_alone
     a_creator_has_a_bound
@@ -361,6 +362,20 @@ async fn revocations_are_told_until_their_end(store: &AnyStore) {
     let told: Vec<_> = told.into_iter().map(|revocation| revocation.what).collect();
     assert_eq!(told, all);
     assert_eq!(store.revocations(later(HOUR + 2)).await.unwrap(), []);
+}
+
+async fn the_latest_end_of_tokens_is_remembered(store: &AnyStore) {
+    let (end, longer) = (later(2 * HOUR), later(3 * HOUR));
+    let mut told = Vec::new();
+    for until in [end, later(HOUR), longer, end] {
+        told.push(store.outlive(until, now()).await.unwrap());
+    }
+    // One in this process forgets what was revoked, too.
+    let kept = match store {
+        AnyStore::Memory(_) => [UnixTime(0); 4],
+        _ => [UnixTime(0), end, end, longer],
+    };
+    assert_eq!(told, kept);
 }
 
 async fn of_two_revocations_the_later_counts(store: &AnyStore) {

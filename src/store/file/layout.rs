@@ -15,7 +15,8 @@ use crate::token::revocation::{Revocation, Revoked};
 /// The layout that this file describes. Another number is another layout.
 pub(super) const VERSION: u64 = 1;
 
-/// `version` and `applications`, the last number that was given to one.
+/// `version`; `applications`, the last number that was given to one; `outlive`, until when tokens
+/// may live that were issued so far.
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// Families by id.
 const FAMILIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("families");
@@ -161,6 +162,16 @@ impl<'a> Layout<'a> {
             }
         }
         Ok(all)
+    }
+
+    pub(super) fn outlive(&self, until: UnixTime) -> Result<UnixTime, Failure> {
+        let mut meta = self.transaction.open_table(META)?;
+        let held = meta.get("outlive")?.map_or(0, |held| held.value());
+        if held < until.0 {
+            self.change();
+            meta.insert("outlive", until.0)?;
+        }
+        Ok(UnixTime(held))
     }
 
     pub(super) fn put(&self, name: &str, value: &[u8], until: UnixTime) -> Result<(), Failure> {

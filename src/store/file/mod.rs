@@ -187,6 +187,10 @@ impl Store for FileStore {
         }
     }
 
+    async fn outlive(&self, until: UnixTime, _: UnixTime) -> Result<UnixTime, StoreError> {
+        self.ask(move |layout| layout.outlive(until)).await
+    }
+
     async fn add_application(&self, token: ApplicationToken) -> Result<u64, StoreError> {
         self.ask(move |layout| layout.add_application(token)).await
     }

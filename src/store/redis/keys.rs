@@ -54,6 +54,11 @@ impl Keys {
         format!("{}value:{name}", self.0)
     }
 
+    /// Until when tokens live that were issued so far.
+    pub(super) fn outlive(&self) -> String {
+        self.key("outlive")
+    }
+
     /// Where revocations are told.
     pub(super) fn channel(&self) -> String {
         self.key("revoked")

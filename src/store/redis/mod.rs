@@ -146,6 +146,17 @@ impl Store for RedisStore {
         log::all(self.link(), now).await
     }
 
+    async fn outlive(&self, until: UnixTime, now: UnixTime) -> Result<UnixTime, StoreError> {
+        let call = Call::new(&scripts::OUTLIVE)
+            .key(self.link().spec.keys.outlive())
+            .arg(log::number(until.0))
+            .arg(families::ttl(until, now));
+        let told: String = self.link().run(call).await?;
+        told.parse()
+            .map(UnixTime)
+            .map_err(|_| families::unreadable())
+    }
+
     async fn add_application(&self, token: ApplicationToken) -> Result<u64, StoreError> {
         applications::add(self.link(), &token).await
     }

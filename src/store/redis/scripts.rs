@@ -26,6 +26,7 @@ scripts! {
     FORGET "forget.lua"
     IMPORT_APPLICATION "import_application.lua"
     INDEX "index.lua"
+    OUTLIVE "outlive.lua"
     REVOKE "revoke.lua"
     REVOKED "revoked.lua"
     TAKE "take.lua"
