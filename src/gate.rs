@@ -201,6 +201,7 @@ impl Gate {
         let route = route?;
         walk.takes(rules.label(route), Voice::Route(route.dialect));
         upload.bound(route.body_size)?;
+        upload.reserve(&route.own_headers);
         if let Some(bytes) = route.min_upload_rate {
             upload.ask_rate(bytes);
         }

@@ -29,9 +29,14 @@ impl OwnHeaders {
         own
     }
 
+    /// Whether there is any.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.folded.is_empty()
+    }
+
     /// Removes those of a request, in every spelling that a back end could fold together.
     pub(crate) fn remove_twins(&self, headers: &mut HeaderMap) {
-        if self.folded.is_empty() {
+        if self.is_empty() {
             return;
         }
         let is_own = |name: &&HeaderName| {

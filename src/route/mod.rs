@@ -29,7 +29,7 @@ use crate::upstream::config::UpstreamConfig;
 use crate::upstream::credential::{CredentialConfig, UpstreamCredential};
 use crate::upstream::respond::{RefusalSigns, RefusalSignsConfig};
 use crate::upstream::retry::{Retry, RetryConfig};
-use headers::OwnHeaders;
+pub(crate) use headers::OwnHeaders;
 pub(crate) use headers::is_framing;
 pub use login::LoginPage;
 use path::{PathForm, PathForms};
@@ -164,7 +164,7 @@ pub struct Route {
     /// Dropped on the way to the upstream.
     pub remove_headers: Vec<HeaderName>,
     /// All of these, and the credential.
-    pub(crate) own_headers: OwnHeaders,
+    pub(crate) own_headers: Arc<OwnHeaders>,
     /// Whether to write `Forwarded`.
     pub forwarded: bool,
     /// Which other sites' pages may call, where the dialect does not decide.
@@ -295,7 +295,7 @@ impl RouteConfig {
         let retry = retry.map(|retry| retry.build(&format!("{at}.retry"), problems));
         let set = set_headers.iter().map(|(name, _)| name);
         let own = set.chain(&remove_headers).chain(credential.fixed_name());
-        let own_headers = OwnHeaders::new(own);
+        let own_headers = Arc::new(OwnHeaders::new(own));
         Some(Route {
             name: self
                 .name

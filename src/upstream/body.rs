@@ -1,8 +1,9 @@
 //! How do bodies flow through? Frame by frame; nothing is collected.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -14,9 +15,11 @@ use tokio::time::Instant as Deadline;
 
 use super::connect::Upstream;
 use super::lane::{Link, Turn};
+use super::translate::guard_trailers;
 use crate::clock;
 use crate::pace::{Pace, Rate};
 use crate::refusal::Reason;
+use crate::route::OwnHeaders;
 use crate::telemetry::handles::UpstreamFault;
 
 /// What a client sends as a body, and how far it has come; tells a slow client from a slow
@@ -36,6 +39,8 @@ pub struct Upload {
     since: Cell<Option<Instant>>,
     /// Who waits.
     waiter: RefCell<Option<Waker>>,
+    /// What must not come as a trailer, besides what never may.
+    reserved: OnceCell<Arc<OwnHeaders>>,
 }
 
 /// Who is waited for.
@@ -76,6 +81,7 @@ impl Upload {
             pace: Cell::new(Pace::new(rate)),
             since: Cell::new(None),
             waiter: RefCell::new(None),
+            reserved: OnceCell::new(),
         })
     }
 
@@ -93,6 +99,15 @@ impl Upload {
             Err(Reason::BodyTooLarge)
         } else {
             Ok(())
+        }
+    }
+
+    /// From now on no trailer may come that could pass for one of these headers.
+    pub(crate) fn reserve(&self, own: &Arc<OwnHeaders>) {
+        let body = self.body.borrow();
+        let may_come = body.as_ref().is_some_and(|body| !body.is_end_stream());
+        if may_come && !own.is_empty() {
+            let _ = self.reserved.set(Arc::clone(own));
         }
     }
 
@@ -141,7 +156,7 @@ impl Upload {
         let left = self.left.get().checked_sub(length);
         self.left.set(left.ok_or(BodyError::Excessive)?);
         self.keep_pace(length)?;
-        Ok(without_forgeable_trailers(frame))
+        Ok(guard_trailers(frame, self.reserved.get()))
     }
 
     /// Silence is told by an alarm, trickling here.
@@ -271,17 +286,6 @@ impl Body for RequestBody {
             .borrow()
             .as_ref()
             .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
-    }
-}
-
-/// Trailers are headers to some back ends: what must not come as the one must not as the other.
-fn without_forgeable_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
-    match frame.into_trailers() {
-        Ok(mut trailers) => {
-            super::translate::remove_forgeable(&mut trailers);
-            Frame::trailers(trailers)
-        }
-        Err(frame) => frame,
     }
 }
 

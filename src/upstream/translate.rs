@@ -5,14 +5,16 @@
 //! written, so that a client's `Connection:` list cannot remove them.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, REFERER,
     SEC_WEBSOCKET_PROTOCOL, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 
 use super::body::RequestBody;
 use super::credential::own_copy;
@@ -21,8 +23,8 @@ use super::found::{Found, is_suspect};
 use crate::cookie;
 use crate::credential;
 use crate::refusal::{Reason, Refusal};
-use crate::route::Route;
 use crate::route::policy::Permit;
+use crate::route::{OwnHeaders, Route};
 use crate::telemetry::trace::Trace;
 use crate::token::seal::Sealer;
 
@@ -185,6 +187,16 @@ pub(super) fn remove_forgeable(headers: &mut HeaderMap) {
     }
 }
 
+/// Trailers are headers to some back ends: what must not come as the one must not as the other.
+pub(super) fn guard_trailers(frame: Frame<Bytes>, own: Option<&Arc<OwnHeaders>>) -> Frame<Bytes> {
+    let guard = |mut trailers| {
+        remove_forgeable(&mut trailers);
+        own.inspect(|own| own.remove_twins(&mut trailers));
+        Frame::trailers(trailers)
+    };
+    frame.into_trailers().map_or_else(|data| data, guard)
+}
+
 /// Whether a client's header of this name could pass for one of the gate's or a proxy's.
 #[must_use]
 pub fn is_forgeable(name: &str) -> bool {
@@ -206,11 +218,14 @@ fn is_forgeable_plain(name: &str) -> bool {
 /// What frames a message; a twin of it may frame it for a back end that folds names.
 const FRAMING: [&str; 2] = ["content-length", "transfer-encoding"];
 
-pub(super) const FORGEABLE: [&str; 36] = [
+pub(super) const FORGEABLE: [&str; 44] = [
     "api-key",
     "apikey",
     "authorization",
+    "cf-access-authenticated-user-email",
     "cf-connecting-ip",
+    "client-cert",
+    "client-cert-chain",
     "client-ip",
     "fastly-client-ip",
     "forwarded",
@@ -222,12 +237,18 @@ pub(super) const FORGEABLE: [&str; 36] = [
     "remote-name",
     "remote-user",
     "ssl-client-cert",
+    "ssl-client-issuer-dn",
+    "ssl-client-subject-dn",
+    "ssl-client-verify",
+    "tailscale-user-login",
+    "tailscale-user-name",
     "true-client-ip",
     "x-access-token",
     "x-api-key",
     "x-apikey",
     "x-authorization",
     "x-client-cert",
+    "x-client-dn",
     "x-client-ip",
     "x-cluster-client-ip",
     "x-host",
@@ -239,13 +260,12 @@ pub(super) const FORGEABLE: [&str; 36] = [
     "x-real-ip",
     "x-request-id",
     "x-script-name",
-    "x-ssl-client-cert",
     "x-user",
     "x-userinfo",
     "x-username",
 ];
 
-pub(super) const FORGEABLE_PREFIXES: [&str; 18] = [
+pub(super) const FORGEABLE_PREFIXES: [&str; 19] = [
     "x-amzn-oidc-",
     "x-auth-",
     "x-authenticated-",
@@ -261,6 +281,7 @@ pub(super) const FORGEABLE_PREFIXES: [&str; 18] = [
     "x-pomerium-",
     "x-remote-",
     "x-rewrite-",
+    "x-ssl-client-",
     "x-tollgate-",
     "x-user-",
     "x-webauth-",

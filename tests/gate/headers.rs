@@ -95,6 +95,15 @@ fn a_header_that_could_pass_for_a_credential_or_a_proxys_word_is_dropped_in_ever
         "x-request_id",
         "X-Envoy-Original-Path",
         "X-Tollgate-Subject",
+        "Client-Cert",
+        "Client_Cert_Chain",
+        "SSL-Client-Verify",
+        "Ssl_Client_Subject_Dn",
+        "X-SSL-Client-Verify",
+        "X_SSL_Client_S_DN",
+        "X-Client-DN",
+        "Cf-Access-Authenticated-User-Email",
+        "Tailscale-User-Login",
     ];
     threat::count("forgeable headers", names.len());
     for name in names {
@@ -329,6 +338,17 @@ fn what_could_pass_for_a_header_that_the_route_sets_or_drops_never_arrives() {
     let upstream = Upstream::start();
     let gate = Builder::standard(upstream.address, ROUTES).start();
     let bearer = bearer();
+    for name in ["x-tenant", "service_key", "debug-level"] {
+        let response = gate.send(format!(
+            "POST /api/a HTTP/1.1\r\nhost: gate.example\r\n{bearer}te: trailers\r\n\
+             trailer: {name}, x-sum\r\ntransfer-encoding: chunked\r\n\r\n\
+             2\r\nhi\r\n0\r\n{name}: theirs\r\nx-sum: 1\r\n\r\n"
+        ));
+        assert_eq!(response.status, 200, "{name}");
+        let seen = upstream.last();
+        assert!(!seen.head.contains("theirs"), "{name}: {}", seen.head);
+        assert_eq!(seen.header("x-sum"), Some("1"), "{name}");
+    }
     let twins = [
         "Service_Key",
         "service.key",
