@@ -20,6 +20,9 @@ impl Span {
     }
 }
 
+/// A hundred years: the system's clock has an end.
+const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+
 /// As it is written in the config, for the defaults in the schema.
 impl Serialize for Span {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -30,11 +33,17 @@ impl Serialize for Span {
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<'de, str>::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map(Self).map_err(|error| {
+        let span = humantime::parse_duration(&text).map_err(|error| {
             D::Error::custom(format_args!(
                 "`{text}` is not a duration ({error}); write a number with a unit, such as 300ms, 15m, 5h or 30days"
             ))
-        })
+        })?;
+        match span > LONGEST {
+            true => Err(D::Error::custom(format_args!(
+                "`{text}` is longer than a hundred years"
+            ))),
+            false => Ok(Self(span)),
+        }
     }
 }
 

@@ -218,6 +218,19 @@ pub fn issuers(
     Issuers::build(&external, own_issuer, others, files, problems)
 }
 
+/// Notes a user of this file whom one before it has already: nobody would ever be asked for this one,
+/// whose credentials for upstreams would go to the other all the same.
+fn check_apart(at: &str, file: &UsersFile, before: &[Provider], problems: &mut Problems) {
+    for provider in before {
+        if let Provider::UsersFile(other) = provider
+            && let Some(name) = file.shared_with(other)
+        {
+            let text = format_args!("`{name}` is a user of another users_file, too");
+            problems.add(format_args!("{at}.users_file"), text);
+        }
+    }
+}
+
 /// The providers, in the config's order.
 #[derive(Debug)]
 pub struct Providers(Vec<Provider>);
@@ -247,7 +260,11 @@ impl Providers {
                     config.build(&at, upstreams, problems).map(Provider::UpstreamProbe)
                 }
                 IdentityConfig::UsersFile(path) => {
-                    UsersFile::read(&at, path, files, problems).map(Provider::UsersFile)
+                    let file = UsersFile::read(&at, path, files, problems);
+                    if let Some(file) = &file {
+                        check_apart(&at, file, &providers, problems);
+                    }
+                    file.map(Provider::UsersFile)
                 }
             });
         }

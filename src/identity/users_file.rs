@@ -86,6 +86,13 @@ impl UsersFile {
         users.filter_map(|user| Some((user.name.clone(), user.upstream.clone()?)))
     }
 
+    /// A name of one of the users that another file has, too.
+    pub(super) fn shared_with(&self, other: &Self) -> Option<&str> {
+        let mut names = self.by_identifier.keys();
+        let shared = names.find(|name| other.find(name).is_some());
+        shared.map(String::as_str)
+    }
+
     /// Reads the file; notes every problem.
     pub(super) fn read(
         at: &str,

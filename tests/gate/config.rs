@@ -54,6 +54,7 @@ no upstreams            | upstreams:            | log:                          
 a missing key           | issuer: tollgate      | # gone                                       | `issuer` | missing
 a missing path          | - path: /own/**\n   | -                                            | `path` | missing
 a bad duration          | audience: gate        | access_ttl: soon                             | `soon` | duration
+an endless duration     | audience: gate        | access_ttl: 300000000000years                | `300000000000years` | hundred years
 a duration without unit | audience: gate        | access_ttl: 15                               | `15` | duration
 a negative duration     | audience: gate        | access_ttl: -15m                             | `-15m` | duration
 a bad size              | audience: gate        | cache: { bytes: lots }                       | `lots` | size
@@ -131,6 +132,7 @@ another scheme            | http://127.0.0.1:9  | ftp://127.0.0.1:9             
 a missing authority       | response_timeout: 5s | ca_file: nowhere                         | upstreams.app.ca_file
 nobody to log in          | { users_file: users.yaml } |                                    | identity
 a missing users file      | users.yaml          | nowhere                                   | identity[0].users_file | nowhere
+a user of two files       | { users_file: users.yaml } | { users_file: users.yaml }, { users_file: users-again.yaml } | identity[1].users_file | `root@example.com`
 a misspelt key in it      | users.yaml          | users-typo.yaml                           | identity[0].users_file | users-typo.yaml:2: | `password_hash`
 a password in clear       | users.yaml          | users-plain.yaml                          | identity[0].users_file | password_hash | hash-password
 a user twice              | users.yaml          | users-twice.yaml                          | identity[0].users_file | `a`
@@ -177,6 +179,10 @@ fn standard() -> Builder {
             "users: [ { name: a, password_hash: hunter2 } ]\n",
         )
         .file("users-twice.yaml", "users: [ { name: a }, { name: a } ]\n")
+        .file(
+            "users-again.yaml",
+            "users: [ { name: other, email: ROOT@example.com } ]\n",
+        )
         .file("users-colon.yaml", "users: [ { name: 'a:b' } ]\n")
         .file("per-user.yaml", "root: hunter2\n")
         .file(
