@@ -3,7 +3,9 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use socket2::{Socket, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
@@ -11,6 +13,20 @@ use tokio_rustls::TlsStream;
 /// The most that HTTP/1.1 buffers of what comes from a peer, and of what goes to it, in bytes; a
 /// head must fit. hyper would let the buffers of a busy body grow to 408 KiB.
 pub const BUFFER: usize = 64 * 1024;
+
+/// Has the system ask a peer that says nothing whether it is still there: one that went without a
+/// word, as when it loses its network, ends a tunnel after two minutes, which would be there for as
+/// long as its token otherwise.
+///
+/// # Errors
+/// The operating system's.
+pub fn notice_death(socket: &Socket) -> io::Result<()> {
+    let asking = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(4);
+    socket.set_tcp_keepalive(&asking)
+}
 
 /// A byte stream with one peer.
 #[derive(Debug)]

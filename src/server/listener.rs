@@ -28,6 +28,7 @@ use crate::dialect::LoginConfig;
 use crate::forward_auth::{ForwardAuthConfig, Proxies};
 use crate::gate::Gate;
 use crate::mqtt::config::Spoken;
+use crate::stream::notice_death;
 
 /// A bound address.
 #[derive(Debug)]
@@ -79,13 +80,9 @@ impl ListenerConfig {
                 problems.add(at, "is another listener's, too");
             }
             // As one writes an address, another may not.
-            let socket = address.parse::<SocketAddr>();
-            let has_address = |other: &Self| match &socket {
-                Ok(socket) if socket.port() == 0 => false,
-                Ok(socket) => other.address.0.parse() == Ok(*socket),
-                Err(_) => other.address.0 == *address,
-            };
-            if before.any(has_address) {
+            let socket = address.parse::<SocketAddr>().ok();
+            let socket = socket.filter(|socket| socket.port() != 0);
+            if socket.is_some() && before.any(|other| other.address.0.parse().ok() == socket) {
                 let at = format_args!("listeners[{index}].address");
                 problems.add(at, "is another listener's, too");
             }
@@ -280,6 +277,8 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
     )?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
+    // Accepted connections take it on.
+    notice_death(&socket)?;
     socket.set_nonblocking(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
+use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use super::cluster::Member;
 use super::{Protocol, UpstreamSpec};
-use crate::stream::Stream;
+use crate::stream::{Stream, notice_death};
 use crate::telemetry::handles::UpstreamFault;
 
 /// Why no connection came about.
@@ -70,6 +71,7 @@ pub(super) async fn stream(spec: &UpstreamSpec, member: &Member) -> Result<Strea
         (None, None) => return Err(failed(io::ErrorKind::AddrNotAvailable.into())),
     };
     tcp.set_nodelay(true).map_err(failed)?;
+    notice_death(&SockRef::from(&tcp)).map_err(failed)?;
     let (Some(name), Some(config)) = (&member.endpoint.tls_name, &spec.tls) else {
         return Ok(Stream::Plain(tcp));
     };

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,8 +15,8 @@ use crate::support::client::{connect, read_response, send};
 use crate::support::gate::{Builder, Gate, claims, sign};
 use crate::support::raw::{accepting, read_head, read_rest};
 use crate::support::threat;
-use crate::support::unix_now;
 use crate::support::upstream::Upstream;
+use crate::support::{unix_now, wait_for};
 
 const ROUTES: &str = "
   - path: /ws/**
@@ -420,6 +421,27 @@ fn a_tunnel_ends_with_the_upstream_even_if_the_client_stays() {
     assert_eq!(read_rest(&mut stream), b"");
     gate.wait_for_metric("tollgate_tunnels_open{route=\"open\"}", 0.0);
     drop(stream);
+}
+
+#[test]
+fn the_system_asks_both_ends_of_a_quiet_tunnel_whether_they_are_there() {
+    let (upstream, _) = echo();
+    let gate = Builder::standard(upstream, ROUTES).start();
+    let mut opened = open(&gate, "/open/a", &[]);
+    opened.assert_echo();
+    let own = format!("sport = :{}", gate.address().port());
+    let other = format!("dport = :{}", upstream.port());
+    for end in [own, other] {
+        wait_for("a question to come", || {
+            let shown = Command::new("ss")
+                .args(["-tnoH", "state", "established", &end])
+                .output()
+                .unwrap();
+            let shown = String::from_utf8(shown.stdout).unwrap();
+            assert!(!shown.is_empty(), "{end}");
+            shown.contains("timer:(keepalive,").then_some(())
+        });
+    }
 }
 
 #[test]
