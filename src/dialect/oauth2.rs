@@ -264,11 +264,17 @@ fn client(head: &request::Parts, form: &Form) -> Result<Client, Refusal> {
     if id.is_empty() {
         return Err(Reason::BadClientCredentials.into());
     }
+    if id.len() > MAX_CLIENT_ID {
+        return Err(malformed("The client_id is too long."));
+    }
     match id.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         true => Ok(Client::Public(id)),
         false => Err(malformed("The client_id has letters that it may not have.")),
     }
 }
+
+/// The longest name of a client that proves nothing, in bytes: its tokens carry it.
+const MAX_CLIENT_ID: usize = 256;
 
 /// Who asks what is in a token: an account, as a client, or the holder of an access token.
 fn asker(head: &request::Parts, form: &Form) -> Result<Asker, Refusal> {

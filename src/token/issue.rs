@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::compact::MAX_TOKEN;
 use super::{Audience, Claims, TokenType, Tokens};
 use crate::clock::UnixTime;
 use crate::config::secret::Secret;
@@ -254,6 +255,9 @@ pub fn sign_as(
         .ok_or_else(|| internal("the first key cannot sign"))?;
     token.push('.');
     token.push_str(&signature);
+    if token.len() > MAX_TOKEN {
+        return Err(internal("the token is longer than any that is taken"));
+    }
     Ok(Secret::new(token))
 }
 

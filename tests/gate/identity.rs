@@ -360,3 +360,26 @@ fn a_user_whom_no_file_knows_is_asked_of_the_probe() {
     assert_eq!(refresh(&gate, &pair).status, 200);
     assert_eq!(upstream.seen().len(), 2);
 }
+
+#[test]
+fn a_token_that_would_be_too_long_to_be_taken_is_not_issued() {
+    let upstream = Upstream::start();
+    let hash = hash_password("memphis", "argon2id");
+    let user = |claim: usize| {
+        let claim = "x".repeat(claim);
+        format!(
+            "users: [ {{ name: root, password_hash: \"{hash}\", claims: {{ note: {claim} }} }} ]\n"
+        )
+    };
+    for (claim, status) in [(5000, 200), (7000, 500)] {
+        let gate = Builder::standard(upstream.address, ROUTES)
+            .file("users.yaml", user(claim))
+            .start();
+        let response = login(&gate, "root", "memphis");
+        assert_eq!(response.status, status, "{claim}");
+        if status == 200 {
+            let token = response.json()["jwt"].as_str().unwrap().to_owned();
+            assert_eq!(gate.get("/api/x", &token).status, 200, "{claim}");
+        }
+    }
+}

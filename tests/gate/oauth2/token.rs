@@ -11,6 +11,7 @@ use crate::support::upstream::Upstream;
 pub(super) fn spelled(form: &str) -> String {
     form.replace("PASSWORD", PASSWORD)
         .replace("CLIENT", "grant_type=client_credentials")
+        .replace("LONG", &"x".repeat(257))
         .replace("SECRET", "client_secret=p%2Bss+%25%3A+w%C3%B6rd")
 }
 
@@ -83,6 +84,7 @@ const REFUSALS: &str = "
     -         | PASSWORD&x=1&x=1                                 | 400 | invalid_request
     -         | PASSWORD&client_secret=x                         | 400 | invalid_request
     -         | PASSWORD&client_id=%00                           | 400 | invalid_request
+    -         | PASSWORD&client_id=LONG                          | 400 | invalid_request
     -         | grant_type=password&username=%ff&password=x      | 400 | invalid_request
     -         | grant_type=refresh_token                         | 400 | invalid_request
     -         | grant_type=authorization_code&code=x             | 400 | unsupported_grant_type
