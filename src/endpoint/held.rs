@@ -1,13 +1,14 @@
 //! What may be done with a token that somebody holds: end it, or ask what is in it.
 
 use super::{Surroundings, authenticate, unavailable};
-use crate::clock;
+use crate::clock::{self, UnixTime};
 use crate::config::secret::Secret;
 use crate::dialect::Asker;
 use crate::refusal::{Reason, Refusal};
-use crate::token::TokenType;
-use crate::token::revocation::Revoked;
+use crate::store::StoreError;
+use crate::token::revocation::{Revocation, Revoked};
 use crate::token::verify::{VerifiedToken, verify, verify_bearer};
+use crate::token::{MAX_LEEWAY, TokenType};
 
 /// Ends a refresh token with all that came from its login, or an access token alone. A token that
 /// is not good needs no end: the client has what it asked for (RFC 7009 section 2.2).
@@ -24,19 +25,36 @@ pub(super) async fn revoke(
         return Ok(());
     };
     let subject = verified.subject();
-    let revoked = match (verified.place(), verified.family(), verified.id()) {
+    let (family, id) = (verified.family(), verified.id());
+    let revoked = match (verified.place(), family, id) {
         (Some(_), Some(family), _) => Revoked::Family(family.to_owned()),
         (_, _, Some(id)) => Revoked::Token(id.to_owned()),
         _ => return Err(Reason::WrongType.into()),
     };
-    let (family, id) = (verified.family(), verified.id());
     tracing::info!(
         subject,
         family,
         token_id = id,
         "a token was revoked by its holder"
     );
-    around.shared.revoke(revoked).await.map_err(unavailable)
+    let outcome = match &revoked {
+        Revoked::Token(_) => revoke_alone(around, revoked, verified.expires()).await,
+        _ => around.shared.revoke(revoked).await,
+    };
+    outcome.map_err(unavailable)
+}
+
+/// Takes one token back, which is remembered for no longer than it would live: a holder can have any
+/// number of them.
+async fn revoke_alone(
+    around: &Surroundings<'_>,
+    what: Revoked,
+    expires: UnixTime,
+) -> Result<(), StoreError> {
+    let (at, until) = (clock::unix_now(), expires.plus(MAX_LEEWAY));
+    let revocation = Revocation { what, at, until };
+    around.shared.revocations.add(revocation.clone());
+    around.shared.store.revoke(&revocation).await
 }
 
 /// What is in an access token; nothing if it is not good. A refresh token opens nothing, so it is

@@ -315,7 +315,7 @@ impl Lifetimes {
 }
 
 /// The longest leeway: more would make `exp` meaningless.
-const MAX_LEEWAY: Duration = Duration::from_secs(300);
+pub(crate) const MAX_LEEWAY: Duration = Duration::from_secs(300);
 
 impl TokensConfig {
     /// How long tokens live where a login entry does not say otherwise.

@@ -138,6 +138,30 @@ fn a_revocation_is_kept_for_tokens_that_were_issued_under_longer_lives() {
     assert!(ends.iter().all(|end| Some(*end) >= expires), "{ends:?}");
 }
 
+#[test]
+fn a_token_that_its_holder_takes_back_is_remembered_for_as_long_as_it_lives() {
+    let (_upstream, builder) = builder();
+    let logins = "login: [ { dialect: memphis }, { dialect: oauth2 } ]";
+    let mut gate = builder.line("login:", logins).start();
+    let pair = gate.login("root", "memphis");
+    let token = pair["jwt"].as_str().unwrap();
+    let form = format!("token={token}");
+    let ended = gate.send(format!(
+        "POST /oauth2/revoke HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\
+         content-type: application/x-www-form-urlencoded\r\n\r\n{form}",
+        form.len()
+    ));
+    assert_eq!((ended.status, opens(&gate, &pair)), (200, 401));
+    gate.end();
+    let exported = tool(&gate, &["state", "export"], None);
+    let text = String::from_utf8(exported.stdout).unwrap();
+    let mut records = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    let end = records.find_map(|record: Value| record["revocation"]["until"].as_u64());
+    let (end, expires) = (end.unwrap(), claims_of(token)["exp"].as_u64().unwrap());
+    // The leeway may be up to five minutes by then.
+    assert_eq!(end, expires + 300);
+}
+
 fn contains(bytes: &[u8], text: &str) -> bool {
     bytes
         .windows(text.len())
