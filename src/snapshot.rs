@@ -345,7 +345,7 @@ impl Shared {
     pub async fn revoke(&self, what: Revoked) -> Result<(), StoreError> {
         let now = clock::unix_now();
         let at = self.revocations.reach(&what, now);
-        let until = now.plus(self.current().memory(&what));
+        let until = at.plus(self.current().memory(&what));
         let mut revocation = Revocation { what, at, until };
         self.revocations.add(revocation.clone());
         revocation.until = until.max(self.note_lives(now).await);
