@@ -17,8 +17,8 @@ pub enum Spoken {
 }
 
 /// What a session of MQTT may do. In each text `{sub}` stands for the token's subject and
-/// `{claim:NAME}` for a value of this claim; a value that is empty or has a `/`, `+`, `#`, `*`, `>`
-/// or control character in it never fits.
+/// `{claim:NAME}` for a value of this claim; a value that is empty, begins with `$` or has a `/`,
+/// `+`, `#`, `*`, `>` or control character in it never fits.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MqttConfig {

@@ -88,10 +88,11 @@ pub(crate) enum Part {
 const MOST_READINGS: usize = 256;
 
 /// Whether a claim's value is one level of a topic and nothing that any broker reads as more: `*`
-/// and `>` are wildcards of AMQP and NATS, which some brokers translate MQTT's topics to.
+/// and `>` are wildcards of AMQP and NATS, which some brokers translate MQTT's topics to; what
+/// begins with `$` is the broker's own (section 4.7.2), and `$queue/` of EMQX opens any other topic.
 fn is_plain(value: &str) -> bool {
     let is_odd = |letter: char| "/+#*>".contains(letter) || letter.is_control();
-    !value.is_empty() && !value.contains(is_odd)
+    !value.is_empty() && !value.starts_with('$') && !value.contains(is_odd)
 }
 
 /// Client identifiers: what the config wrote may hold `*`, which stands for any text.
@@ -323,10 +324,10 @@ mod tests {
 
     #[test]
     fn what_a_claim_may_not_hold() {
-        for value in ["", "a/b", "+", "#", "a+", "*", ">", "a\0", "a\n"] {
+        for value in ["", "a/b", "+", "#", "a+", "*", ">", "a\0", "a\n", "$SYS"] {
             assert!(!is_plain(value), "{value:?}");
         }
-        for value in ["a", "a.b", "a b", "ä", "$SYS", "a-1@example.com"] {
+        for value in ["a", "a.b", "a b", "ä", "a$", "a-1@example.com"] {
             assert!(is_plain(value), "{value:?}");
         }
     }

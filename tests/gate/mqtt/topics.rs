@@ -162,6 +162,28 @@ fn a_claim_never_widens_a_rule() {
 }
 
 #[test]
+fn a_claim_opens_nothing_that_is_the_brokers_own() {
+    let broker = Broker::start();
+    let rules = "mqtt: { publish: [ \"{sub}/#\" ], subscribe: [ \"{sub}/#\" ] }";
+    let gate = before(broker.address, &route(rules), "").start();
+    // `$queue/` and `$delayed/1/` stand before any other topic with EMQX.
+    for subject in ["$SYS", "$queue", "$delayed", "$exclusive"] {
+        let connect = Connect::with_token(V5, &token(subject, &json!([])));
+        let mut client = Client::connected(&gate, &connect);
+        let topic = format!("{subject}/1/devices/ann");
+        client.send(publish(V5, (1, 7), &topic, b""));
+        assert_eq!(client.read().unwrap(), [0x40, 3, 0, 7, 0x87], "{topic}");
+        for filter in [topic, format!("{subject}/#")] {
+            client.send(subscribe(V5, 9, &[&filter]));
+            let answer = client.read().unwrap();
+            assert_eq!(answer, [0x90, 4, 0, 9, 0, 0x87], "{filter}");
+        }
+    }
+    let seen = broker.seen();
+    assert!(seen.iter().all(|packet| packet[0] == 0x10), "{seen:?}");
+}
+
+#[test]
 fn a_topic_alias_stands_for_what_was_allowed_alone() {
     let (broker, gate) = start();
     let mut client = Client::connected(&gate, &Connect::with_token(V5, &ann()));
