@@ -66,9 +66,11 @@ pub(crate) fn refuse(version: Version, reason: Reason, wish: Wish) -> Vec<u8> {
     }
 }
 
-/// CONNACK for a client of a version that is not known: of one that is older than 5.0, or newer.
+/// CONNACK for a client of a version that is not known: of one that is older than 5.0, or newer. A
+/// bridge of Mosquitto's that marks itself as one tries again without the mark once it is told so as
+/// older clients are (`try_private` in mosquitto.conf(5)).
 pub(crate) fn refuse_level(level: u8) -> Vec<u8> {
-    match level > NEWEST {
+    match level > NEWEST && level & !BRIDGE > NEWEST {
         false => old_connack(1),
         true => {
             let text = "This version of the protocol is not supported.";
@@ -78,6 +80,7 @@ pub(crate) fn refuse_level(level: u8) -> Vec<u8> {
 }
 
 const NEWEST: u8 = 5;
+const BRIDGE: u8 = 0x80;
 
 /// CONNACK for one that is too large to be read.
 pub(crate) fn refuse_size(version: Version) -> Option<Vec<u8>> {

@@ -64,7 +64,9 @@ fn strangers() -> Vec<Bad> {
         ("level 255", level(b"MQTT", 255), Some(0x84)),
         ("level 3 of MQTT", level(b"MQTT", 3), Some(1)),
         ("level 4 of MQIsdp", level(b"MQIsdp", 4), Some(1)),
-        ("a bridge's level", level(b"MQTT", 0x84), Some(0x84)),
+        // Mosquitto's bridges try again without this bit once they are told so.
+        ("a bridge's level", level(b"MQTT", 0x84), Some(1)),
+        ("a bridge's level, 3.1", level(b"MQIsdp", 0x83), Some(1)),
     ]
 }
 
