@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::task::spawn_local;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::reach::Opened;
+use super::reach::{Kept as Held, Opened};
 use super::receive::{Missing, receive};
 use super::session::Guest;
 use super::websocket::InFrames;
@@ -248,7 +248,7 @@ impl Handshake {
         let stream = InFrames::with_upstream(TokioIo::new(upgraded));
         Ok(Opened {
             stream: Box::new(stream),
-            kept: Box::new(response),
+            kept: Held::Other(Box::new(response)),
         })
     }
 }

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::connect::{MOST_TRIES, Upstream};
 use super::lane::{Lane, Turn};
 use super::open::{self, OpenError};
+use crate::clock;
 use crate::refusal::{Reason, Refusal};
 use crate::stream::Stream;
 use crate::telemetry::handles::{Open, UpstreamFault};
@@ -15,13 +16,13 @@ use crate::telemetry::handles::{Open, UpstreamFault};
 /// What lives as long as such a connection.
 #[derive(Debug)]
 pub(crate) struct Held {
-    _turn: Turn,
+    turn: Turn,
     _open: Open,
 }
 
 impl Upstream {
     /// A connection that nobody else uses, within the bounds of all others; the addresses are
-    /// tried as for a request.
+    /// tried as for a request. How its address does is known once [`Upstream::judge_line`] is told.
     ///
     /// # Errors
     /// [`Reason::UpstreamUnreachable`], [`Reason::UpstreamUnavailable`],
@@ -39,9 +40,8 @@ impl Upstream {
         while let Some(lane) = next {
             match self.reach(&lane).await {
                 Ok(stream) => {
-                    lane.member.succeeded();
                     let held = Held {
-                        _turn: Turn::new(lane, permit),
+                        turn: Turn::new(lane, permit),
                         _open: self.metrics.connection(),
                     };
                     return Ok((stream, held));
@@ -59,6 +59,15 @@ impl Upstream {
             };
         }
         Err(self.no_way(last))
+    }
+
+    /// Takes note of whether such a connection's address did what it was asked.
+    pub(crate) fn judge_line(&self, held: &Held, is_well: bool) {
+        let member = &held.turn.lane.member;
+        match is_well {
+            true => member.succeeded(),
+            false => self.failed(member, clock::now()),
+        }
     }
 
     async fn reach(&self, lane: &Rc<Lane>) -> Result<Stream, OpenError> {

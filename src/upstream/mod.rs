@@ -13,7 +13,7 @@ mod found;
 mod health;
 mod lane;
 pub mod leftover;
-mod line;
+pub(crate) mod line;
 mod open;
 pub mod respond;
 pub mod retry;

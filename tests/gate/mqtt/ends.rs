@@ -244,11 +244,16 @@ fn a_broker_that_fails_is_told_as_such() {
             .unwrap();
         read_rest(&mut stream);
     });
+    let endless = accepting(|mut stream| {
+        stream.write_all(&[0x20, 0xff, 0xff, 0xff, 0xff]).unwrap();
+        read_rest(&mut stream);
+    });
     let nobody = "127.0.0.1:1".parse().unwrap();
     for (row, upstream, reason) in [
         ("silent", silent, "upstream_timeout"),
         ("gone", gone, "upstream_broken"),
         ("strange", strange, "upstream_broken"),
+        ("endless", endless, "upstream_broken"),
         ("nobody", nobody, "upstream_unreachable"),
     ] {
         let gate = before(upstream, &route(""), "")
@@ -261,4 +266,22 @@ fn a_broker_that_fails_is_told_as_such() {
         let line = gate.exchange("/mqtt");
         assert_eq!(line["reason"], reason, "{row}: {line}");
     }
+}
+
+#[test]
+fn a_broker_that_takes_connections_and_never_answers_is_passed_over() {
+    let silent = accepting(|mut stream| drop(read_rest(&mut stream)));
+    let broker = Broker::start();
+    let settings = "response_timeout: 700ms, ejection: { failures: 3, time: 1h }";
+    let gate = before(broker.address, &route(""), "")
+        .edit("[ \"mqtt://", &format!("[ \"mqtt://{silent}\", \"mqtt://"))
+        .edit("response_timeout: 5s", settings)
+        .start();
+    let connect = Connect::with_token(V311, &sign(&claims())).bytes();
+    let code = |_| Client::open(&gate, &connect).read().unwrap()[3];
+    let codes: Vec<u8> = (0..30).map(code).collect();
+    let refused = codes.iter().filter(|code| **code == 3).count();
+    assert_eq!(refused, 3, "{codes:?}");
+    let ejections = "tollgate_upstream_ejections_total{upstream=\"app\"}";
+    assert_eq!(gate.metric(ejections), 1.0);
 }
