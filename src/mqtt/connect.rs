@@ -3,6 +3,7 @@
 //! The codec judges every field; where each stands is found here, so that all that is not replaced
 //! stays byte for byte: a codec would write properties in an order of its own.
 
+use std::fmt;
 use std::ops::Range;
 
 use mqtt_proto::{Protocol, v3, v5};
@@ -23,7 +24,6 @@ pub(crate) enum Unfit {
 }
 
 /// A CONNECT, whole and judged.
-#[derive(Debug)]
 pub(crate) struct Connect {
     packet: Vec<u8>,
     version: Version,
@@ -226,6 +226,16 @@ impl Connect {
     }
 }
 
+/// Without the password, and all that only its bytes would tell.
+impl fmt::Debug for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connect")
+            .field("version", &self.version)
+            .field("client_id", &self.client_id())
+            .finish_non_exhaustive()
+    }
+}
+
 /// Flags (section 3.1.2.3).
 const USERNAME: u8 = 0x80;
 const PASSWORD: u8 = 0x40;
@@ -329,5 +339,19 @@ impl Reader<'_> {
         }
         self.field()?;
         Some(topic)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Connect;
+
+    #[test]
+    fn the_password_is_not_in_debug() {
+        let connect = b"\x10\x15\0\x04MQTT\x04\xc2\0\x3c\0\x01a\0\x01b\0\x03key";
+        let connect = Connect::parse(connect.to_vec()).unwrap();
+        assert_eq!(connect.password(), Some(&b"key"[..]));
+        let shown = "Connect { version: V311, client_id: \"a\", .. }";
+        assert_eq!(format!("{connect:?}"), shown);
     }
 }
