@@ -1,8 +1,15 @@
 //! What do fuzz targets reach that nobody else may call? Built for them alone, with
 //! `--cfg fuzzing`: parsers of foreign bytes that are private to their modules.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use futures_util::FutureExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use crate::config::problem::Problems;
 use crate::identity::Attempt;
@@ -12,6 +19,7 @@ use crate::mqtt::connect::Connect;
 use crate::mqtt::packet::{Header, Packets};
 use crate::mqtt::pattern::{Filter, Part};
 use crate::mqtt::rules::{Topics, Verdict};
+use crate::mqtt::websocket::InFrames;
 use crate::server::frames::Frames;
 use crate::server::peer::TrustedProxies;
 use crate::server::shed::Cut;
@@ -162,5 +170,121 @@ pub fn judge_topics(level: u8, allowed: &[&str], packet: &[u8]) -> Option<bool> 
         Verdict::Pass => Some(true),
         Verdict::Answer(..) => Some(false),
         Verdict::End(..) => None,
+    }
+}
+
+/// What came of a stream of WebSocket frames in which MQTT travels.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ReadFrames {
+    /// The bytes of MQTT.
+    pub data: Vec<u8>,
+    /// The frames that were written for it: pongs, and a close frame.
+    pub answers: Vec<u8>,
+    /// Whether it broke the rules.
+    pub is_broken: bool,
+}
+
+/// Reads frames that come in these pieces from a client, or else from an upstream, into a buffer of
+/// this size.
+#[must_use]
+pub fn read_frames<'a>(
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+    is_from_client: bool,
+    size: usize,
+) -> ReadFrames {
+    let wire = Wire::new(pieces);
+    let written = Rc::clone(&wire.written);
+    let mut frames = match is_from_client {
+        true => InFrames::with_client(wire),
+        false => InFrames::with_upstream(wire),
+    };
+    let (mut data, mut buffer) = (Vec::new(), vec![0; size.max(1)]);
+    // A wire never lets anybody wait.
+    let is_broken = loop {
+        match frames.read(&mut buffer).now_or_never() {
+            Some(Ok(count @ 1..)) => {
+                data.extend_from_slice(buffer.get(..count).unwrap_or_default())
+            }
+            Some(Ok(0)) => break false,
+            Some(Err(_)) | None => break true,
+        }
+    };
+    let answers = written.take();
+    ReadFrames {
+        data,
+        answers,
+        is_broken,
+    }
+}
+
+/// The frames in which these pieces go to a client, or else to an upstream, and a close frame.
+/// Nothing if they cannot be written.
+#[must_use]
+pub fn write_frames<'a>(
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+    is_to_client: bool,
+) -> Option<Vec<u8>> {
+    let wire = Wire::new([]);
+    let written = Rc::clone(&wire.written);
+    let mut frames = match is_to_client {
+        true => InFrames::with_client(wire),
+        false => InFrames::with_upstream(wire),
+    };
+    for piece in pieces {
+        frames.write_all(piece).now_or_never()?.ok()?;
+    }
+    frames.shutdown().now_or_never()?.ok()?;
+    Some(written.take())
+}
+
+/// Pieces to be read, and what was written.
+struct Wire {
+    pieces: VecDeque<Vec<u8>>,
+    written: Rc<RefCell<Vec<u8>>>,
+}
+
+impl Wire {
+    fn new<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let pieces = pieces.into_iter().filter(|piece| !piece.is_empty());
+        Self {
+            pieces: pieces.map(<[u8]>::to_vec).collect(),
+            written: Rc::default(),
+        }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(mut piece) = self.pieces.pop_front() {
+            let rest = piece.split_off(piece.len().min(buffer.remaining()));
+            buffer.put_slice(&piece);
+            if !rest.is_empty() {
+                self.pieces.push_front(rest);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.written.borrow_mut().extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }

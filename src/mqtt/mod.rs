@@ -32,7 +32,7 @@ mod session;
 mod shape;
 pub(crate) mod subjects;
 mod upgrade;
-mod websocket;
+pub(crate) mod websocket;
 
 pub(crate) use receive::Missing;
 pub(crate) use session::Entry;

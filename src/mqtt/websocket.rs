@@ -15,7 +15,7 @@ use super::receive::Wire;
 
 /// The bytes within a WebSocket's frames. Pings and close frames are answered.
 #[derive(Debug)]
-pub(super) struct InFrames<S> {
+pub(crate) struct InFrames<S> {
     stream: BufReader<S>,
     frames: Frames,
     /// What came of a control frame.
@@ -34,12 +34,12 @@ pub(super) struct InFrames<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> InFrames<S> {
     /// With a client.
-    pub(super) fn with_client(stream: S) -> Self {
+    pub(crate) fn with_client(stream: S) -> Self {
         Self::new(stream, Place::Server)
     }
 
     /// With an upstream.
-    pub(super) fn with_upstream(stream: S) -> Self {
+    pub(crate) fn with_upstream(stream: S) -> Self {
         Self::new(stream, Place::Client)
     }
 
