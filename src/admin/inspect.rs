@@ -12,11 +12,12 @@ use zeroize::Zeroizing;
 
 use super::Admin;
 use super::reply::{Reply, json, text};
+use super::session::{self, SessionTold};
 use super::told::{TokenTold, Wants, told, wants};
 use crate::authority::{authority, host};
 use crate::clock;
 use crate::config::secret::Secret;
-use crate::credential::{self, Credential, Presented};
+use crate::credential::{self, Credential};
 use crate::dialect::Endpoint;
 use crate::refusal::{Reason, Refusal};
 use crate::route::path::CanonicalPath;
@@ -29,10 +30,10 @@ use crate::token::verify::{VerifiedToken, verify_bearer};
 /// What is asked.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Question {
+pub(super) struct Question {
     /// Nothing, or empty: a request without one.
     #[serde(default, deserialize_with = "secret")]
-    token: Secret<String>,
+    pub(super) token: Secret<String>,
     #[serde(default = "get")]
     method: String,
     /// Default: `localhost`.
@@ -43,6 +44,9 @@ struct Question {
     /// The listener's name. Default: the first.
     #[serde(default)]
     listener: Option<String>,
+    /// What CONNECT of MQTT calls its client. Default: whatever would do.
+    #[serde(default)]
+    pub(super) client_id: Option<String>,
 }
 
 fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret<String>, D::Error> {
@@ -55,7 +59,7 @@ fn get() -> String {
 
 /// What would be done.
 #[derive(Default, Serialize)]
-struct Answer {
+pub(super) struct Answer {
     /// `passes`, `refused`, or `answered` by the gate itself.
     verdict: &'static str,
     /// The gate's own answer; nothing if the request passes.
@@ -68,8 +72,10 @@ struct Answer {
     endpoint: Option<String>,
     route: Option<RouteTold>,
     /// Where the request presents its credential.
-    credential: Option<&'static str>,
+    pub(super) credential: Option<&'static str>,
     token: Option<TokenTold>,
+    /// Of a route of MQTT.
+    pub(super) mqtt: Option<SessionTold>,
 }
 
 /// The route that the request takes.
@@ -97,7 +103,7 @@ pub(super) async fn inspect(admin: &Admin, body: &Bytes) -> Reply {
         let why = "there is no listener of this name\n";
         return text(StatusCode::BAD_REQUEST, why);
     };
-    let head = match head(&question) {
+    let head = match head(&question, listener) {
         Ok(head) => head,
         Err(why) => return text(StatusCode::BAD_REQUEST, why),
     };
@@ -111,7 +117,7 @@ pub(super) async fn inspect(admin: &Admin, body: &Bytes) -> Reply {
         snapshot.tokens.issuers.refreshed(bare).await;
     }
     let mut answer = Answer::default();
-    let outcome = walk(shared, &snapshot, listener, &head, &mut answer);
+    let outcome = walk(shared, &snapshot, listener, (&question, &head), &mut answer);
     if !bare.is_empty() {
         answer.token = Some(told(shared, &snapshot, bare));
     }
@@ -122,13 +128,24 @@ pub(super) async fn inspect(admin: &Admin, body: &Bytes) -> Reply {
             answer.status = Some(reason.status().as_u16());
             answer.reason = Some(reason.label());
             answer.text = Some(reason.text());
+            if let Some(session) = &mut answer.mqtt {
+                session.refused(reason);
+            }
         }
     }
     json(&answer)
 }
 
 /// The request as a client would send it.
-fn head(question: &Question) -> Result<request::Parts, &'static str> {
+fn head(question: &Question, listener: &Listener) -> Result<request::Parts, &'static str> {
+    if let Some(path) = listener.path() {
+        let is_its = question.path.trim() == path.path() && question.method == get();
+        if !is_its {
+            return Err(
+                "connections of MQTT name neither method nor path: ask with the listener's\n",
+            );
+        }
+    }
     let method = question.method.trim().to_ascii_uppercase();
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| "this is no method\n")?;
     let target = question.path.trim().parse::<PathAndQuery>();
@@ -158,14 +175,20 @@ fn walk(
     shared: &Shared,
     snapshot: &Snapshot,
     listener: &Listener,
-    head: &request::Parts,
+    (question, head): (&Question, &request::Parts),
     answer: &mut Answer,
 ) -> Result<&'static str, Refusal> {
     let authority = authority(head)?;
-    let host = host(authority.as_str());
+    let is_mqtt = listener.path().is_some();
+    let host = match is_mqtt && question.host.trim().is_empty() {
+        // Without SNI no host is asked for.
+        true => Default::default(),
+        false => host(authority.as_str()),
+    };
     let path = CanonicalPath::parse(head.uri.path())?;
     let asker = listener.asker();
     if asker.is_none()
+        && !is_mqtt
         && let Some((mount, endpoint)) = snapshot.mounts.find(&listener.name, &host, head)
         && (endpoint != Endpoint::About || is_stranger(shared, snapshot, head))
     {
@@ -174,6 +197,9 @@ fn walk(
         return Ok("answered");
     }
     let route = snapshot.routes.find(&host, &path, &head.method)?;
+    if route.mqtt.is_none() && is_mqtt {
+        return Err(Reason::RouteNotFound.into());
+    }
     answer.route = Some(route_told(snapshot, route));
     if let Some(asker) = asker {
         asker.prepare(head, route)?;
@@ -181,11 +207,15 @@ fn walk(
             return Err(Reason::RouteNotFound.into());
         }
     }
+    if route.mqtt.is_some() {
+        let place = (&**route, listener);
+        return session::walk(shared, snapshot, place, (question, head, &path), answer);
+    }
     let presented = credential::find(head, &route.token);
     answer.credential = Some(presented.location.label());
     let principal = match &route.policy {
         Policy::Public => None,
-        Policy::Token(_) => Some(judge(shared, snapshot, presented)?),
+        Policy::Token(_) => Some(judge(shared, snapshot, presented.credential)?),
     };
     let permit = policy::authorize(&route.policy, principal.map(Into::into), &path)?;
     let sealer = snapshot.tokens.sealer.as_ref();
@@ -209,13 +239,13 @@ fn route_told(snapshot: &Snapshot, route: &Route) -> RouteTold {
 }
 
 /// Judges the token, as `Gate::authenticate` does.
-fn judge(
+pub(super) fn judge(
     shared: &Shared,
     snapshot: &Snapshot,
-    presented: Presented<'_>,
+    credential: Result<Credential<'_>, Reason>,
 ) -> Result<VerifiedToken, Reason> {
     let now = clock::unix_now();
-    match presented.credential? {
+    match credential? {
         Credential::Token(token) => {
             if shared.health.is_too_stale(now) {
                 return Err(Reason::StoreUnavailable);
@@ -236,7 +266,7 @@ fn judge(
 fn is_stranger(shared: &Shared, snapshot: &Snapshot, head: &request::Parts) -> bool {
     let presented = credential::find(head, &TokenPlaces::default());
     match presented.credential {
-        Ok(Credential::Token(_)) => judge(shared, snapshot, presented).is_err(),
+        Ok(Credential::Token(_)) => judge(shared, snapshot, presented.credential).is_err(),
         Ok(Credential::Basic(_) | Credential::Session(_) | Credential::Ticket(_)) => false,
         Err(reason) => reason != Reason::SeveralCredentials,
     }

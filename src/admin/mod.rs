@@ -21,6 +21,7 @@ mod inspect;
 mod page;
 mod reply;
 mod revoke;
+mod session;
 mod sessions;
 mod settings;
 mod status;

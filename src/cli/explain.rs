@@ -12,8 +12,8 @@ use http::{HeaderValue, Method, Request, Uri, request};
 use zeroize::Zeroizing;
 
 use super::run::{Prepared, prepare_file};
-use super::say;
 use super::tools::{load_keys, read_line};
+use super::{say, session};
 use crate::admin::wants;
 use crate::authority::{authority, host};
 use crate::clock;
@@ -36,6 +36,8 @@ pub(super) struct Question<'a> {
     pub(super) url: &'a str,
     pub(super) token: Option<&'a str>,
     pub(super) listener: Option<&'a str>,
+    /// What CONNECT of MQTT calls its client.
+    pub(super) client_id: Option<&'a str>,
 }
 
 /// Prints which route a request takes, what it requires, what the token has, and what the upstream
@@ -53,6 +55,10 @@ pub(super) fn explain(file: &Path, question: Question<'_>) -> anyhow::Result<()>
         Some(wanted) => listeners.find(|listener| listener.name() == wanted),
     };
     let listener = listener.context("there is no listener of this name")?;
+    let entrance = Entrance {
+        listener,
+        client_id: question.client_id,
+    };
     let method = Method::from_bytes(question.method.to_ascii_uppercase().as_bytes())
         .context("the method is not one of HTTP")?;
     let url = question
@@ -68,8 +74,20 @@ pub(super) fn explain(file: &Path, question: Question<'_>) -> anyhow::Result<()>
         Some("http") => "http",
         _ => "https",
     };
-    let head = head(&method, &url, token.as_ref().map(|token| token.as_str()))?;
-    match walk(&snapshot, listener, &head, scheme) {
+    let token = token.as_ref().map(|token| token.as_str());
+    let head = match &listener.path {
+        None => head(&method, &url, token)?,
+        Some(path) => {
+            let is_its = matches!(url.path(), "" | "/") || url.path() == path;
+            if method != Method::GET || !is_its {
+                bail!("connections of MQTT to this listener stand for GET {path}");
+            }
+            let mut parts = url.into_parts();
+            parts.path_and_query = Some(path.parse().context("the listener's path")?);
+            head(&method, &Uri::from_parts(parts)?, token)?
+        }
+    };
+    match walk(&snapshot, entrance, &head, scheme) {
         Ok(()) => Ok(()),
         Err(refusal) => {
             let reason = refusal.reason;
@@ -83,6 +101,13 @@ pub(super) fn explain(file: &Path, question: Question<'_>) -> anyhow::Result<()>
             )
         }
     }
+}
+
+/// Where the request comes in, and as whom.
+#[derive(Clone, Copy)]
+pub(super) struct Entrance<'a> {
+    pub(super) listener: &'a ListenerConfig,
+    pub(super) client_id: Option<&'a str>,
 }
 
 /// The request as a client would send it.
@@ -107,10 +132,15 @@ fn head(method: &Method, url: &Uri, token: Option<&str>) -> anyhow::Result<reque
 /// The path of a request, as the gate walks it.
 fn walk(
     snapshot: &Snapshot,
-    listener: &ListenerConfig,
+    entrance: Entrance<'_>,
     head: &request::Parts,
     scheme: &'static str,
 ) -> Result<(), Refusal> {
+    let listener = entrance.listener;
+    let is_mqtt = listener.path.is_some();
+    // Where another proxy asks there are no logins, nor where MQTT is spoken.
+    let asker = listener.forward_auth.as_ref();
+    let has_logins = asker.is_none() && !is_mqtt;
     let authority = authority(head)?;
     let host = host(authority.as_str());
     let path = CanonicalPath::parse(head.uri.path())?;
@@ -123,9 +153,7 @@ fn walk(
             head.uri.path()
         ),
     );
-    // Where another proxy asks there are no logins.
-    let asker = listener.forward_auth.as_ref();
-    if asker.is_none()
+    if has_logins
         && let Some((mount, endpoint)) = snapshot.mounts.find(listener.name(), &host, head)
         && (endpoint != Endpoint::About || is_stranger(snapshot, head))
     {
@@ -137,6 +165,9 @@ fn walk(
         return Ok(());
     }
     let route = snapshot.routes.find(&host, &path, &head.method)?;
+    if is_mqtt && route.mqtt.is_none() {
+        return Err(Reason::RouteNotFound.into());
+    }
     line("route", &route.name);
     line("requires", requirements(route));
     if let Some(asker) = asker {
@@ -144,6 +175,9 @@ fn walk(
         if route.mqtt.is_some() {
             return Err(Reason::RouteNotFound.into());
         }
+    }
+    if route.mqtt.is_some() {
+        return session::walk(snapshot, route, entrance, (head, &path));
     }
     let presented = credential::find(head, &route.token);
     line("credential", presented.location.label());
@@ -183,7 +217,10 @@ fn is_stranger(snapshot: &Snapshot, head: &request::Parts) -> bool {
     }
 }
 
-fn judge(snapshot: &Snapshot, credential: Credential<'_>) -> Result<VerifiedToken, Refusal> {
+pub(super) fn judge(
+    snapshot: &Snapshot,
+    credential: Credential<'_>,
+) -> Result<VerifiedToken, Refusal> {
     let token = match credential {
         Credential::Token(token) => token,
         Credential::Basic(_) | Credential::Session(_) | Credential::Ticket(_) => {
@@ -227,7 +264,7 @@ pub(super) fn requirements(route: &Route) -> String {
     parts.join("; ")
 }
 
-fn possessions(principal: &VerifiedToken, demands: &Demands) -> String {
+pub(super) fn possessions(principal: &VerifiedToken, demands: &Demands) -> String {
     let scopes = Vec::from_iter(principal.scopes()).join(" ");
     let mut text = format!("scopes: {}", or_none(&scopes));
     let groups = Vec::from_iter(principal.groups()).join(", ");
@@ -278,6 +315,6 @@ fn tell_upstream(
     Ok(())
 }
 
-fn line(name: &str, text: impl std::fmt::Display) {
+pub(super) fn line(name: &str, text: impl std::fmt::Display) {
     say(format_args!("{name:<11}{text}"));
 }

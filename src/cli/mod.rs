@@ -9,6 +9,7 @@ mod panics;
 mod reference;
 pub mod reload;
 pub mod run;
+mod session;
 pub mod signals;
 mod state;
 mod summary;
@@ -76,6 +77,9 @@ enum Command {
         /// The name of the listener that it comes to [default: the first]
         #[arg(long)]
         listener: Option<String>,
+        /// What CONNECT of MQTT calls its client [default: whatever would do]
+        #[arg(long)]
+        client_id: Option<String>,
     },
     /// Ask a running gate whether it is ready, as a container's probe: exit code 0 if it is, else 1
     Healthcheck {
@@ -242,12 +246,14 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
             url,
             token,
             listener,
+            client_id,
         } => {
             let question = explain::Question {
                 method: &method,
                 url: &url,
                 token: token.as_deref(),
                 listener: listener.as_deref(),
+                client_id: client_id.as_deref(),
             };
             explain::explain(&config.path, question)
         }

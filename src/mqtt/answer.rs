@@ -101,7 +101,7 @@ fn old_connack(code: u8) -> Vec<u8> {
 }
 
 /// Return codes of 3.1 and 3.1.1 (section 3.2.2.3 there).
-const fn return_code(reason: Reason) -> u8 {
+pub(super) const fn return_code(reason: Reason) -> u8 {
     match reason {
         Reason::ClientIdNotAllowed => 2,
         Reason::TooManySessions => 3,
@@ -114,7 +114,7 @@ const fn return_code(reason: Reason) -> u8 {
 }
 
 /// Reason codes of 5.0 (section 3.2.2.2).
-const fn reason_code(reason: Reason) -> u8 {
+pub(super) const fn reason_code(reason: Reason) -> u8 {
     match reason {
         Reason::ClientIdNotAllowed => 0x85,
         Reason::TooManySessions => 0x97,

@@ -15,12 +15,14 @@
 //! run         how long it lasts, and what is said at its end
 //! shape       where a packet of the gate's own could stand
 //! flow        the two directions while it lasts
+//! forecast    what CONNECT would get, for people who wonder
 //! ```
 
 pub(crate) mod answer;
 pub mod config;
 pub(crate) mod connect;
 mod flow;
+pub(crate) mod forecast;
 mod frame;
 pub(crate) mod packet;
 pub(crate) mod pattern;

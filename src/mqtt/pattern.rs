@@ -84,6 +84,14 @@ pub(crate) enum Part {
     Claimed(String),
 }
 
+/// The parts in one.
+pub(crate) fn text(reading: &[Part]) -> String {
+    let texts = reading.iter().map(|part| match part {
+        Part::Written(text) | Part::Claimed(text) => text.as_str(),
+    });
+    texts.collect()
+}
+
 /// The most texts that one template stands for.
 const MOST_READINGS: usize = 256;
 
@@ -165,12 +173,7 @@ enum Level {
 impl Filter {
     /// Of a template's reading. What came from a claim is never a wildcard.
     pub(crate) fn new(reading: &[Part]) -> Self {
-        let text: String = reading
-            .iter()
-            .map(|part| match part {
-                Part::Written(text) | Part::Claimed(text) => text.as_str(),
-            })
-            .collect();
+        let text = text(reading);
         // Claims hold no wildcard, so that each that stands here was written.
         let level = |level: &str| match level {
             "+" => Level::Any,

@@ -9,7 +9,7 @@ use super::answer::{Goodbye, refuse_filters, refuse_message};
 use super::config::MqttConfig;
 use super::connect::Connect;
 use super::packet::{Header, kind};
-use super::pattern::{Filter, Glob, Template, check_filter, unshared};
+use super::pattern::{Filter, Glob, Template, check_filter, text, unshared};
 use crate::config::problem::Problems;
 use crate::refusal::Reason;
 use crate::token::verify::VerifiedToken;
@@ -65,16 +65,7 @@ impl Rules {
         connect: &Connect,
         principal: &VerifiedToken,
     ) -> Result<Option<Topics>, Reason> {
-        if let Some(template) = &self.client_id {
-            let readings = template.readings(principal);
-            let id = connect.client_id();
-            if !readings
-                .into_iter()
-                .any(|reading| Glob::new(reading).fits(id))
-            {
-                return Err(Reason::ClientIdNotAllowed);
-            }
-        }
+        self.judge_client_id(connect.client_id(), principal)?;
         let is_subject = connect.username() == Some(principal.subject());
         if self.username_is_subject && !is_subject {
             return Err(Reason::BadCredentials);
@@ -95,6 +86,62 @@ impl Rules {
         }
         Ok(Some(topics))
     }
+}
+
+impl Rules {
+    fn judge_client_id(&self, id: &str, principal: &VerifiedToken) -> Result<(), Reason> {
+        let Some(template) = &self.client_id else {
+            return Ok(());
+        };
+        let mut readings = template.readings(principal).into_iter();
+        match readings.any(|reading| Glob::new(reading).fits(id)) {
+            true => Ok(()),
+            false => Err(Reason::ClientIdNotAllowed),
+        }
+    }
+
+    /// What a session of this principal's may do, without a CONNECT.
+    ///
+    /// # Errors
+    /// [`Reason::ClientIdNotAllowed`] for a client identifier that is not allowed, or if none is
+    /// named and none would be.
+    pub(crate) fn foresee(
+        &self,
+        principal: &VerifiedToken,
+        client_id: Option<&str>,
+    ) -> Result<Allowed, Reason> {
+        let read = |templates: &[Template]| {
+            let readings = templates.iter().flat_map(|it| it.readings(principal));
+            Vec::from_iter(readings.map(|reading| text(&reading)))
+        };
+        let ids = self.client_id.as_ref().map(std::slice::from_ref).map(read);
+        match client_id {
+            Some(id) => self.judge_client_id(id, principal)?,
+            None if ids.as_ref().is_some_and(Vec::is_empty) => {
+                return Err(Reason::ClientIdNotAllowed);
+            }
+            None => {}
+        }
+        Ok(Allowed {
+            client_id: ids,
+            publish: self.publish.as_deref().map(read),
+            subscribe: self.subscribe.as_deref().map(read),
+            is_name_subject: self.username_is_subject,
+        })
+    }
+}
+
+/// What a session may do, in the config's words with the claims put in. Without a list, anything.
+#[derive(Clone, Debug)]
+pub(crate) struct Allowed {
+    /// What the client identifier is to be.
+    pub(crate) client_id: Option<Vec<String>>,
+    /// The filters within which it may publish.
+    pub(crate) publish: Option<Vec<String>>,
+    /// The filters within which it may subscribe.
+    pub(crate) subscribe: Option<Vec<String>>,
+    /// Whether the user name must be the subject.
+    pub(crate) is_name_subject: bool,
 }
 
 /// What one session may do with topics.

@@ -24,6 +24,14 @@ impl Subjects {
     }
 }
 
+impl Subjects {
+    /// Whether there would be a place.
+    pub(crate) fn has_room(&self, subject: &str, most: usize) -> bool {
+        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        most == 0 || open.get(subject).is_none_or(|count| *count < most)
+    }
+}
+
 /// One of a subject's sessions.
 #[derive(Debug)]
 pub(crate) struct Place {

@@ -254,6 +254,12 @@ impl Listener {
         self.forward_auth.as_ref()
     }
 
+    /// The path that its connections stand for, if MQTT is spoken.
+    #[must_use]
+    pub const fn path(&self) -> Option<&Uri> {
+        self.mqtt.as_ref()
+    }
+
     /// `http` or `https`, `mqtt` or `mqtts`.
     #[must_use]
     pub const fn scheme(&self) -> &'static str {

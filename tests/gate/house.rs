@@ -9,10 +9,10 @@ use std::process::Command;
 const DEPENDENCIES: &str = "
 main      | cli
 lib       |
-cli       | admin authority clock config credential demo dialect identity memory refusal route server snapshot store telemetry token upstream
+cli       | admin authority clock config credential demo dialect identity memory mqtt::forecast refusal route server snapshot store telemetry token upstream
 cli/summary | dialect::LoginConfig mqtt::config::Spoken route server::ListenerConfig
 demo      | cli clock config identity telemetry
-admin     | authority clock config credential dialect identity::operators mqtt::config::Spoken refusal route server snapshot store telemetry token
+admin     | authority clock config credential dialect identity::operators mqtt::config::Spoken mqtt::forecast refusal route server snapshot store telemetry token
 server    | clock config dialect::LoginConfig forward_auth gate inspected linger local mqtt pace patient refusal snapshot stream strict telemetry token
 
 gate      | admit answer authority body clock cors dialect endpoint identity refusal route rules server::LimitsConfig server::guard server::peer snapshot telemetry token upstream walk
@@ -26,6 +26,7 @@ mqtt/answer   | refusal
 mqtt/config   | config
 mqtt/connect  |
 mqtt/flow     |
+mqtt/forecast | refusal route::Route token upstream::credential
 mqtt/frame    |
 mqtt/packet   |
 mqtt/pattern  | token::verify

@@ -260,7 +260,7 @@ const applications = {
 // ---- the inspector.
 
 function inspection(told) {
-  const { route, token } = told;
+  const { route, token, mqtt } = told;
   const pairs = [];
   const add = (name, value) => { if (value) pairs.push(make('dt', {}, name), make('dd', {}, value)); };
   const list = (names) => (names.length ? names.join(' ') : 'none');
@@ -274,6 +274,16 @@ function inspection(told) {
       add('Scopes wanted', list(route.wants.scopes));
       add('Groups wanted', route.wants.groups.length ? `one of ${route.wants.groups.join(' ')}` : 'none');
       for (const other of route.wants.others) add('Wanted', other);
+    }
+  }
+  if (mqtt) {
+    const within = (texts, any, none) => (texts === null ? any : texts.join(' ') || none);
+    add('CONNACK', `${mqtt.connack.before_5}, in 5.0 0x${mqtt.connack.since_5.toString(16).padStart(2, '0')}`);
+    if (told.verdict === 'passes') {
+      add('Client identifier', within(mqtt.client_id, 'any', 'none'));
+      add('User name', mqtt.username_is_subject && 'the subject');
+      add('Publishes', within(mqtt.publish, 'everywhere', 'nowhere'));
+      add('Subscribes', within(mqtt.subscribe, 'everywhere', 'nowhere'));
     }
   }
   if (token) {

@@ -2,6 +2,7 @@
 
 mod door;
 mod inspect;
+mod mqtt;
 mod operators;
 mod sessions;
 mod shown;
