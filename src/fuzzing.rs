@@ -17,7 +17,7 @@ use crate::inspected::Inspect as _;
 use crate::mqtt::Version;
 use crate::mqtt::connect::Connect;
 use crate::mqtt::packet::{Header, Packets};
-use crate::mqtt::pattern::{Filter, Part};
+use crate::mqtt::pattern::{Filter, Levels, Part};
 use crate::mqtt::rules::{Topics, Verdict};
 use crate::mqtt::websocket::InFrames;
 use crate::server::frames::Frames;
@@ -159,7 +159,7 @@ pub fn judge_topics(level: u8, allowed: &[&str], packet: &[u8]) -> Option<bool> 
     let filters = || {
         let filters = allowed
             .iter()
-            .map(|text| Filter::new(&[Part::Written((*text).to_owned())]));
+            .map(|text| Filter::new(&[Part::Written((*text).to_owned())], Levels::Slashes));
         Some(filters.collect())
     };
     let header = Header::parse(packet).ok().flatten()?;

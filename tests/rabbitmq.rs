@@ -7,12 +7,14 @@ mod rabbitmq;
 #[path = "support/services.rs"]
 mod services;
 
+use std::process::Command;
+
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 use rabbitmq::{RabbitMq, Tap, header};
-use services::{Answer, Gate, JSON, Mqtt, Over, curl};
+use services::{Answer, Folder, Gate, JSON, Mqtt, Over, Process, curl, succeeded};
 
 /// With all that login forms, Basic credentials and JSON could stumble over.
 const PASSWORD: &str = " pa:ss: wörd \"✓\\ %2F&+ ";
@@ -376,6 +378,68 @@ routes:
         refused(0x88)
     );
     assert!(gate.logged(|event| event["reason"] == "upstream_refused_credential"));
+}
+
+#[test]
+fn a_dot_is_a_slash_to_rabbitmq_and_so_to_the_gate() {
+    let rabbitmq = RabbitMq::shared();
+    rabbitmq.add_user("quentin", PASSWORD, "management");
+    let port = rabbitmq.mqtt.to_string();
+    let mqtt = |program: &str, more: &[&str]| {
+        // So that each line comes at once.
+        let mut command = Command::new("stdbuf");
+        command.args([
+            "-oL",
+            program,
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port,
+            "-V",
+            "mqttv311",
+        ]);
+        command.args(["-u", "quentin", "-P", PASSWORD, "-q", "1"]);
+        command.args(more);
+        command
+    };
+    let folder = Folder::create();
+    let listen = ["-d", "-t", "news/quentin.x", "-C", "1", "-W", "30"];
+    let listener = Process::start(&mut mqtt("mosquitto_sub", &listen), &folder);
+    let is_subscribed = |line: &str| line.starts_with("Subscribed");
+    assert!(
+        listener.stdout.wait_for(is_subscribed),
+        "{}",
+        listener.said()
+    );
+    let told = mqtt("mosquitto_pub", &["-t", "news/quentin/x", "-m", "21.5"]).output();
+    succeeded(&told.expect("mosquitto-clients; run tests/install.sh"));
+    let is_heard = listener.stdout.wait_for(|line| line == "21.5");
+    assert!(is_heard, "{}", listener.said());
+
+    let config = format!(
+        r#"
+identity:
+  - upstream_probe: {{ upstream: broker, path: /api/whoami }}
+upstreams:
+  broker: {{ endpoints: [ "http://127.0.0.1:{}" ] }}
+  mqtt: {{ endpoints: [ "mqtt://127.0.0.1:{}" ], protocol: mqtt }}
+routes:
+  - path: /mqtt
+    upstream: mqtt
+    protocol: mqtt
+    credential: login
+    mqtt: {{ amqp_topics: true, subscribe: [ news/+ ] }}
+"#,
+        rabbitmq.management, rabbitmq.mqtt
+    );
+    let gate = Gate::start(&config, &[]);
+    let token = gate.login("quentin", PASSWORD).field("jwt");
+    let back = json!({ "event": "message", "payload": "news/quentin" });
+    let refused = json!({ "event": "refused", "by": "subscription", "code": 0x80 });
+    for (topic, expected) in [("news/quentin", back), ("news/quentin.x", refused)] {
+        let events = gate.paho((Over::Tls, 4), topic, &token, &[]);
+        assert_eq!(events, [expected], "{topic}");
+    }
 }
 
 /// The gate before RabbitMQ, a tap between them, and a user who logs in.

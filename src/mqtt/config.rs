@@ -22,7 +22,8 @@ pub enum Spoken {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MqttConfig {
-    /// What the client identifier must be, such as `{sub}-*`; `*` stands for any text. Default: any.
+    /// What the client identifier must be, such as `{sub}/*`; `*` stands for any text. A claim is
+    /// best followed by a character that none of its values has, as `/`. Default: any.
     pub client_id: Option<String>,
     /// The topic filters within which messages may be published, the will included. Default: any
     /// topic; `[]`: none.
@@ -32,6 +33,14 @@ pub struct MqttConfig {
     pub subscribe: Option<Vec<String>>,
     /// Whether the user name in CONNECT must be the token's subject. Default: it is not looked at.
     pub username_is_subject: bool,
+    /// Whether the broker makes routing keys of AMQP of topics, as RabbitMQ does: `.` is then a `/`
+    /// to it and `*` a `+`. Topics and filters are judged so, and a claim that holds `.` fits no
+    /// topic.
+    pub amqp_topics: bool,
+    /// Lets `subscribe` name claims while `client_id` names none. What a client subscribes to stays
+    /// in its session, and whoever connects by its client identifier takes the session over: fine
+    /// only where the broker keeps none.
+    pub danger_any_client_id: bool,
 }
 
 /// Bounds on what clients of MQTT may take.

@@ -1,5 +1,7 @@
 //! What does a pattern with claims stand for, and does a topic filter lie within another?
 
+use std::borrow::Cow;
+
 use crate::token::verify::VerifiedToken;
 
 /// A text with claims in it, as the config has it.
@@ -53,15 +55,16 @@ impl Template {
     }
 
     /// What it stands for, for this principal: the parts that the config wrote and those that came
-    /// from claims, kept apart. Nothing for claims that have no value that fits; of very many
-    /// combinations only the first [`MOST_READINGS`].
-    pub(crate) fn readings(&self, principal: &VerifiedToken) -> Vec<Vec<Part>> {
+    /// from claims, kept apart. Nothing for claims that have no value that is one level to such a
+    /// broker; of very many combinations only the first [`MOST_READINGS`].
+    pub(crate) fn readings(&self, principal: &VerifiedToken, levels: Levels) -> Vec<Vec<Part>> {
         let mut readings = vec![Vec::new()];
         for piece in &self.0 {
             let parts: Vec<Part> = match piece {
                 Piece::Text(text) => vec![Part::Written(text.clone())],
                 Piece::Claim(name) => {
-                    let values = principal.claim(name).filter(|value| is_plain(value));
+                    let is_one = |value: &&str| is_plain(value) && levels.of(value) == *value;
+                    let values = principal.claim(name).filter(is_one);
                     values
                         .map(|value| Part::Claimed(value.to_owned()))
                         .collect()
@@ -74,6 +77,29 @@ impl Template {
             readings = longer.take(MOST_READINGS).collect();
         }
         readings
+    }
+}
+
+/// What a broker takes for the levels of a topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Levels {
+    /// What stands between two `/`, as the standard has it.
+    #[default]
+    Slashes,
+    /// RabbitMQ turns `/` into `.` and `+` into `*`, and lets those that are there already stand:
+    /// its documents call that a limitation (<https://www.rabbitmq.com/docs/mqtt>).
+    Words,
+}
+
+impl Levels {
+    /// A topic or filter as it would be written in MQTT for what the broker makes of it.
+    pub(crate) fn of(self, topic: &str) -> Cow<'_, str> {
+        match self {
+            Self::Words if topic.contains(['.', '*']) => {
+                topic.replace('.', "/").replace('*', "+").into()
+            }
+            Self::Slashes | Self::Words => topic.into(),
+        }
     }
 }
 
@@ -172,8 +198,9 @@ enum Level {
 
 impl Filter {
     /// Of a template's reading. What came from a claim is never a wildcard.
-    pub(crate) fn new(reading: &[Part]) -> Self {
+    pub(crate) fn new(reading: &[Part], levels: Levels) -> Self {
         let text = text(reading);
+        let text = levels.of(&text);
         // Claims hold no wildcard, so that each that stands here was written.
         let level = |level: &str| match level {
             "+" => Level::Any,
@@ -232,7 +259,7 @@ pub(crate) fn unshared(filter: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Filter, Glob, Part, Template, check_filter, is_plain, unshared};
+    use super::{Filter, Glob, Levels, Part, Template, check_filter, is_plain, unshared};
 
     #[test]
     fn a_filter_holds_what_lies_within_it() {
@@ -274,7 +301,7 @@ mod tests {
             ("a", "/a", false),
             ("a/+", "a//b", false),
         ] {
-            let filter = Filter::new(&[Part::Written(allowed.to_owned())]);
+            let filter = Filter::new(&[Part::Written(allowed.to_owned())], Levels::Slashes);
             assert_eq!(filter.holds(asked), holds, "{asked} within {allowed}");
         }
     }

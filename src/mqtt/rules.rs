@@ -9,7 +9,7 @@ use super::answer::{Goodbye, refuse_filters, refuse_message};
 use super::config::MqttConfig;
 use super::connect::Connect;
 use super::packet::{Header, kind};
-use super::pattern::{Filter, Glob, Template, check_filter, text, unshared};
+use super::pattern::{Filter, Glob, Levels, Template, check_filter, text, unshared};
 use crate::config::problem::Problems;
 use crate::refusal::Reason;
 use crate::token::verify::VerifiedToken;
@@ -21,6 +21,7 @@ pub(crate) struct Rules {
     publish: Option<Vec<Template>>,
     subscribe: Option<Vec<Template>>,
     username_is_subject: bool,
+    levels: Levels,
 }
 
 impl MqttConfig {
@@ -38,14 +39,32 @@ impl MqttConfig {
             });
             Some(templates.collect())
         };
-        Rules {
+        let rules = Rules {
             publish: filters("publish", &self.publish),
             subscribe: filters("subscribe", &self.subscribe),
             client_id,
             username_is_subject: self.username_is_subject,
+            levels: match self.amqp_topics {
+                true => Levels::Words,
+                false => Levels::Slashes,
+            },
+        };
+        let has_claim =
+            |templates: &[Template]| templates.iter().any(|it| it.claims().next().is_some());
+        // One that cannot be read is told already.
+        let is_fixed = match &rules.client_id {
+            None => self.client_id.is_none(),
+            Some(template) => !has_claim(std::slice::from_ref(template)),
+        };
+        let are_own = rules.subscribe.as_deref().is_some_and(has_claim);
+        if are_own && is_fixed && !self.danger_any_client_id {
+            problems.add(format_args!("{at}.client_id"), OPEN_TO_ALL);
         }
+        rules
     }
 }
+
+const OPEN_TO_ALL: &str = "must name a claim where `subscribe` does, such as `{sub}/*`: whoever connects by another's client identifier takes over its session, with all that it has subscribed to; say `danger_any_client_id: true` if the broker keeps no sessions";
 
 impl Rules {
     /// The claims that they ask for.
@@ -75,11 +94,15 @@ impl Rules {
         }
         let read = |templates: &Option<Vec<Template>>| {
             let templates = templates.as_ref()?.iter();
-            let readings = templates.flat_map(|template| template.readings(principal));
-            Some(readings.map(|reading| Filter::new(&reading)).collect())
+            let readings = templates.flat_map(|template| template.readings(principal, self.levels));
+            let filters = readings.map(|reading| Filter::new(&reading, self.levels));
+            Some(filters.collect())
         };
         let (publish, subscribe) = (read(&self.publish), read(&self.subscribe));
-        let topics = Topics::new(connect.version(), publish, subscribe);
+        let topics = Topics {
+            levels: self.levels,
+            ..Topics::new(connect.version(), publish, subscribe)
+        };
         let will = connect.will_topic();
         if will.is_some_and(|topic| !topics.may_publish(topic)) {
             return Err(Reason::TopicNotAllowed);
@@ -93,7 +116,8 @@ impl Rules {
         let Some(template) = &self.client_id else {
             return Ok(());
         };
-        let mut readings = template.readings(principal).into_iter();
+        let readings = template.readings(principal, Levels::Slashes);
+        let mut readings = readings.into_iter();
         match readings.any(|reading| Glob::new(reading).fits(id)) {
             true => Ok(()),
             false => Err(Reason::ClientIdNotAllowed),
@@ -110,11 +134,14 @@ impl Rules {
         principal: &VerifiedToken,
         client_id: Option<&str>,
     ) -> Result<Allowed, Reason> {
-        let read = |templates: &[Template]| {
-            let readings = templates.iter().flat_map(|it| it.readings(principal));
+        let read = |templates: &[Template], levels| {
+            let readings = templates
+                .iter()
+                .flat_map(|it| it.readings(principal, levels));
             Vec::from_iter(readings.map(|reading| text(&reading)))
         };
-        let ids = self.client_id.as_ref().map(std::slice::from_ref).map(read);
+        let ids = self.client_id.as_ref().map(std::slice::from_ref);
+        let ids = ids.map(|ids| read(ids, Levels::Slashes));
         match client_id {
             Some(id) => self.judge_client_id(id, principal)?,
             None if ids.as_ref().is_some_and(Vec::is_empty) => {
@@ -124,8 +151,11 @@ impl Rules {
         }
         Ok(Allowed {
             client_id: ids,
-            publish: self.publish.as_deref().map(read),
-            subscribe: self.subscribe.as_deref().map(read),
+            publish: self.publish.as_deref().map(|held| read(held, self.levels)),
+            subscribe: self
+                .subscribe
+                .as_deref()
+                .map(|held| read(held, self.levels)),
             is_name_subject: self.username_is_subject,
         })
     }
@@ -152,6 +182,7 @@ pub(crate) struct Topics {
     subscribe: Option<Vec<Filter>>,
     /// Topic aliases that stand for topics which were allowed.
     aliases: HashSet<u16>,
+    levels: Levels,
 }
 
 /// What becomes of a packet.
@@ -194,6 +225,7 @@ impl Topics {
             publish,
             subscribe,
             aliases: HashSet::new(),
+            levels: Levels::Slashes,
         }
     }
 
@@ -208,16 +240,19 @@ impl Topics {
     }
 
     fn may_publish(&self, topic: &str) -> bool {
-        let allowed = self.publish.as_ref();
-        allowed.is_none_or(|allowed| allowed.iter().any(|filter| filter.holds(topic)))
+        let (allowed, topic) = (self.publish.as_ref(), self.levels.of(topic));
+        allowed.is_none_or(|allowed| allowed.iter().any(|filter| filter.holds(&topic)))
     }
 
     fn may_subscribe(&self, filter: &str) -> bool {
         let Some(allowed) = &self.subscribe else {
             return true;
         };
-        let filter = unshared(filter);
-        filter.is_some_and(|asked| allowed.iter().any(|filter| filter.holds(asked)))
+        let Some(asked) = unshared(filter) else {
+            return false;
+        };
+        let asked = self.levels.of(asked);
+        allowed.iter().any(|filter| filter.holds(&asked))
     }
 
     /// Nothing for a packet that breaks the protocol.

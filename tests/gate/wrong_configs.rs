@@ -17,7 +17,7 @@ const USERS: &str = "identity: [ { users_file: users.yaml } ]";
 const ADMIN: &str = "admin: { address: \"127.0.0.1:0\" }";
 
 /// What is wrong, and by which change of a good config it comes about.
-const MISTAKES: [(&str, &str, &str); 84] = [
+const MISTAKES: [(&str, &str, &str); 85] = [
     (
         "not YAML",
         LISTENER,
@@ -366,6 +366,11 @@ const MISTAKES: [(&str, &str, &str); 84] = [
         "patterns of MQTT that cannot be meant",
         "name: api,",
         "name: api, protocol: mqtt, mqtt: { client_id: \"{user}-*\", publish: [ \"a/#/b\", \"a+\", \"{sub\" ], subscribe: [ \"\" ] },",
+    ),
+    (
+        "subscriptions of one's own in sessions that anybody may take over",
+        "name: api,",
+        "name: api, protocol: mqtt, mqtt: { client_id: \"device-*\", subscribe: [ \"a/{sub}/#\" ] },",
     ),
     (
         "bounds of MQTT that keep everybody out",

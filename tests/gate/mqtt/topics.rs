@@ -8,7 +8,7 @@ use crate::support::mqtt::{
 };
 use crate::support::tokens::with_claims;
 
-const RULES: &str = "mqtt: { publish: [ \"devices/{sub}/#\", \"plant/{claim:line}/+/state\" ], \
+const RULES: &str = "mqtt: { danger_any_client_id: true, publish: [ \"devices/{sub}/#\", \"plant/{claim:line}/+/state\" ], \
     subscribe: [ \"devices/{sub}/#\", \"news/+\" ] }";
 
 fn start() -> (Broker, Gate) {
@@ -164,7 +164,8 @@ fn a_claim_never_widens_a_rule() {
 #[test]
 fn a_claim_opens_nothing_that_is_the_brokers_own() {
     let broker = Broker::start();
-    let rules = "mqtt: { publish: [ \"{sub}/#\" ], subscribe: [ \"{sub}/#\" ] }";
+    let rules = "mqtt: { danger_any_client_id: true, publish: [ \"{sub}/#\" ], \
+        subscribe: [ \"{sub}/#\" ] }";
     let gate = before(broker.address, &route(rules), "").start();
     // `$queue/` and `$delayed/1/` stand before any other topic with EMQX.
     for subject in ["$SYS", "$queue", "$delayed", "$exclusive"] {
@@ -268,4 +269,54 @@ fn with_an_empty_list_nothing_may_be() {
     assert_eq!(client.read().unwrap(), [0x40, 3, 0, 7, 0x87]);
     client.send(subscribe(V5, 9, &["#"]));
     assert_eq!(client.read().unwrap(), [0x90, 4, 0, 9, 0, 1]);
+}
+
+#[test]
+fn before_a_broker_that_reads_a_dot_as_a_slash_it_is_one() {
+    let broker = Broker::start();
+    let rules = "mqtt: { amqp_topics: true, client_id: \"{sub}*\", \
+        publish: [ \"devices/{sub}/#\", \"plant/+\" ], \
+        subscribe: [ \"devices/{sub}/#\", \"news/+\" ] }";
+    let gate = before(broker.address, &route(rules), "").start();
+    let connected = |subject: &str| {
+        let connect = Connect::with_token(V5, &token(subject, &json!([])));
+        Client::connected(&gate, &connect.client_id(subject))
+    };
+    let mut ann = connected("ann");
+    for (topic, code) in [
+        ("devices/ann/x.y", None),
+        ("devices.ann.x", None),
+        ("plant/a", None),
+        ("plant/a.b", Some(0x87)),
+        ("devices.bob/x", Some(0x87)),
+    ] {
+        ann.send(publish(V5, (1, 7), topic, b""));
+        let answer = ann.read().unwrap();
+        assert_eq!(answer.get(4), code.as_ref(), "{topic}: {answer:?}");
+    }
+    for (filter, code) in [
+        ("news/a", 1),
+        ("news/*", 1),
+        ("news/a.b", 0x87),
+        ("news/*.*", 0x87),
+        ("devices/*/x", 0x87),
+        ("devices.ann.#", 0x82),
+        ("$share/g.h/news/a", 1),
+    ] {
+        ann.send(subscribe(V5, 9, &[filter]));
+        let answer = ann.read().unwrap();
+        let told = if answer[0] == 0xe0 {
+            answer[2]
+        } else {
+            answer[5]
+        };
+        assert_eq!(told, code, "{filter}: {answer:?}");
+        if answer[0] == 0xe0 {
+            ann = connected("ann");
+        }
+    }
+    // `ann.b` would have what is below `devices/ann/b`.
+    let mut other = connected("ann.b");
+    other.send(publish(V5, (1, 7), "devices/ann.b/x", b""));
+    assert_eq!(other.read().unwrap(), [0x40, 3, 0, 7, 0x87]);
 }
