@@ -7,7 +7,9 @@ mod mosquitto;
 #[path = "support/services.rs"]
 mod services;
 
+use std::fs;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use base64::Engine as _;
@@ -15,7 +17,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use mosquitto::Mosquitto;
-use services::{GATE, Gate, Mqtt, Over, curl, succeeded};
+use services::{Folder, GATE, Gate, Mqtt, Over, curl, succeeded};
 
 /// What Mosquitto knows, and the gate does not.
 const CLIENT: Mqtt<'_> = Mqtt {
@@ -240,6 +242,121 @@ fn mqtt_js_passes_over_websockets_and_tls() {
             );
         }
     }
+}
+
+#[test]
+fn a_bridge_of_mosquittos_passes() {
+    let (mosquitto, gate) = start_for_sessions("");
+    let token = gate.mint("operator", "1m");
+    let port = gate.mqtts.as_deref().expect("a listener of MQTT");
+    let ca = gate.folder.file("tls.crt");
+    let bridge = Mosquitto::with_config(|_, [plain, _]| {
+        format!(
+            "listener {plain} 127.0.0.1
+allow_anonymous true
+connection gate
+address 127.0.0.1:{port}
+bridge_cafile {}
+remote_username anybody
+remote_password {token}
+notifications false
+restart_timeout 1
+topic plant/# out 1
+",
+            ca.display()
+        )
+    });
+    let run = |program: &str, port: u16, more: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-q", "1"]);
+        command.args(["-t", "plant/1"]).args(more);
+        command
+            .output()
+            .expect("mosquitto-clients; run tests/install.sh")
+    };
+    succeeded(&run("mosquitto_pub", bridge.plain, &["-m", "21.5", "-r"]));
+    let pair = ["-u", CLIENT.username, "-P", CLIENT.password];
+    let heard = run(
+        "mosquitto_sub",
+        mosquitto.plain,
+        &[&pair[..], &["-C", "1", "-W", "30"]].concat(),
+    );
+    assert_eq!(succeeded(&heard).trim(), "21.5");
+}
+
+/// The lines of the README that begin once broker and gate run, with what they print.
+#[test]
+fn the_example_of_deploy_does_what_the_readme_says() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/mosquitto");
+    let read = |name: &str| {
+        fs::read_to_string(format!("{example}/{name}")).expect("a file of the example")
+    };
+    let mosquitto = Mosquitto::with_config(|folder, [plain, _]| {
+        let mut secrets = Command::new("bash");
+        secrets
+            .arg(format!("{example}/secrets.sh"))
+            .arg(folder.file("."));
+        succeeded(&secrets.output().expect("bash"));
+        swapped(&read("mosquitto.conf"), &[("1883", &plain.to_string())])
+    });
+    let folder = Folder::create();
+    for name in ["tls.crt", "tls.key", "k1", "broker-password"] {
+        let held = fs::read_to_string(mosquitto.folder.file(name)).expect("a secret");
+        folder.write(name, &held);
+    }
+    let config = swapped(
+        &read("tollgate.yaml"),
+        &[
+            ("0.0.0.0:8883", "127.0.0.1:0"),
+            ("0.0.0.0:8443", "127.0.0.1:0"),
+            ("127.0.0.1:9901", "127.0.0.1:0"),
+            ("127.0.0.1:1883", &format!("127.0.0.1:{}", mosquitto.plain)),
+        ],
+    );
+    folder.write("tollgate.yaml", &config);
+    let gate = Gate::start_in(folder);
+    let (mqtts, wss) = (
+        gate.mqtts.as_deref().expect("a listener of MQTT"),
+        gate.https.rsplit_once(':').expect("a port").1,
+    );
+
+    let readme = include_str!("../README.md");
+    let (_, section) = readme.split_once("**Mosquitto.**").expect("a section");
+    let lines = section.lines().skip_while(|line| !line.starts_with("    "));
+    let lines = lines.take_while(|line| line.starts_with("    "));
+    let lines = lines.skip_while(|line| !line.contains("token mint"));
+    let script = Vec::from_iter(lines.map(str::trim)).join("\n");
+    let script = swapped(&script, &[("8883", mqtts), ("8443", wss)]);
+    let python = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("python/bin");
+    let program = Path::new(GATE).parent().expect("its folder");
+    let system = std::env::var("PATH").unwrap_or_default();
+    let output = Command::new("bash")
+        .args(["-c", &script])
+        .env(
+            "PATH",
+            format!("{}:{}:{system}", program.display(), python.display()),
+        )
+        .current_dir(gate.folder.file("."))
+        .output()
+        .expect("bash");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    let heard = Vec::from_iter(said.lines().map(str::trim));
+    assert_eq!(heard, ["21.5", "22"], "{said}{errors}");
+    for (word, reason) in [
+        ("Not authorized", None),
+        ("Client Identifier not valid", Some("client_id_not_allowed")),
+    ] {
+        assert!(errors.contains(word), "{word}: {said}{errors}");
+        assert!(reason.is_none() || gate.logged(|event| event["reason"] == reason.unwrap_or("")));
+    }
+}
+
+fn swapped(text: &str, swaps: &[(&str, &str)]) -> String {
+    swaps.iter().fold(text.to_owned(), |text, (from, to)| {
+        assert!(text.contains(from), "{from} is not in {text}");
+        text.replace(from, to)
+    })
 }
 
 /// A Mosquitto whose one password only the gate knows, and the gate before both of its listeners.

@@ -225,7 +225,13 @@ impl Gate {
         folder.write("tls.key", &tls.signing_key.serialize_pem());
         folder.write("k1", &secret());
         folder.write("seal", &secret());
-        let config = folder.write("tollgate.yaml", &config);
+        folder.write("tollgate.yaml", &config);
+        Self::start_in(folder)
+    }
+
+    /// Runs with the config and files that a folder has.
+    pub(crate) fn start_in(folder: Folder) -> Self {
+        let config = folder.file("tollgate.yaml");
         let run = &mut Command::new(GATE);
         let process = Process::start(run.arg("run").arg("--config").arg(config), &folder);
         assert!(
@@ -234,14 +240,14 @@ impl Gate {
             process.said()
         );
         let said = process.stdout.text();
+        let found = |start: &str| said.lines().find_map(|line| line.strip_prefix(start));
         let line = |start: &str| {
-            let url = said.lines().find_map(|line| line.strip_prefix(start));
-            url.unwrap_or_else(|| panic!("no `{start}` in {said}"))
-                .to_owned()
+            let url = found(start).unwrap_or_else(|| panic!("no `{start}` in {said}"));
+            url.to_owned()
         };
         Self {
             https: format!("https://{}", line("listening https://")),
-            http: format!("http://{}", line("listening http://")),
+            http: format!("http://{}", found("listening http://").unwrap_or_default()),
             mqtts: said
                 .lines()
                 .find_map(|line| line.strip_prefix("listening mqtts://127.0.0.1:"))
