@@ -115,6 +115,19 @@ fn a_drain_does_not_wait_for_connect() {
 }
 
 #[test]
+fn a_client_that_takes_no_reason_strings_is_told_none_at_the_end() {
+    let broker = Broker::start();
+    let gate = before(broker.address, &route(""), "").start();
+    let mut connect = Connect::with_token(V5, &sign(&claims()));
+    // Request Problem Information (MQTT 5.0 section 3.1.2.11.7).
+    connect.properties = b"\x17\x00".to_vec();
+    let mut client = Client::connected(&gate, &connect);
+    revoke(&gate, "root");
+    assert_eq!(client.read().unwrap(), [0xe0, 2, 0x98, 0]);
+    client.assert_end();
+}
+
+#[test]
 fn a_gate_that_goes_down_says_so() {
     let broker = Broker::start();
     let mut gate = before(broker.address, &route(""), "").start();

@@ -1,5 +1,8 @@
 //! What becomes of clients that do not speak MQTT as they should?
 
+use std::io::Write as _;
+use std::time::Duration;
+
 use crate::support::gate::{claims, sign};
 use crate::support::mqtt::{
     Broker, Client, Connect, V5, V31, V311, before, field, packet, publish, route,
@@ -211,6 +214,21 @@ fn a_connect_that_comes_too_slowly_or_is_too_large_is_not_waited_for() {
         client.assert_end();
     }
     gate.wait_for_metric(&cut("headers_too_large"), 2.0);
+    assert_eq!(broker.seen(), Vec::<Vec<u8>>::new());
+}
+
+#[test]
+fn a_connect_that_drips_is_given_no_more_time() {
+    let broker = Broker::start();
+    let limits = "limits: { mqtt: { connect_timeout: 300ms } }";
+    let gate = before(broker.address, &route(""), limits).start();
+    let whole = Connect::with_token(V5, &sign(&claims())).bytes();
+    let mut client = Client::open(&gate, []);
+    let sent = whole.iter().take_while(|byte| {
+        std::thread::park_timeout(Duration::from_millis(20));
+        client.0.write_all(&[**byte]).is_ok()
+    });
+    assert!(sent.count() < whole.len());
     assert_eq!(broker.seen(), Vec::<Vec<u8>>::new());
 }
 
