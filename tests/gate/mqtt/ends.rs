@@ -1,6 +1,7 @@
 //! How does a session end, and what is each side told?
 
 use std::io::Write as _;
+use std::net::Shutdown;
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
@@ -12,7 +13,8 @@ use super::websocket::{OFFER, open};
 use crate::support::client::{connect, send};
 use crate::support::gate::{Gate, claims, sign};
 use crate::support::mqtt::{
-    Broker, Client, Connect, V5, V31, V311, VERSIONS, Version, before, publish, read_packet, route,
+    Broker, Client, Connect, PINGRESP, V5, V31, V311, VERSIONS, Version, before, publish,
+    read_packet, route,
 };
 use crate::support::raw::{accepting, read_rest};
 use crate::support::tokens::with_claim;
@@ -211,6 +213,22 @@ fn a_broker_that_closes_ends_the_session_and_a_client_that_closes_too() {
     client.send([0xe0, 0]);
     drop(client);
     assert_eq!(told.recv().unwrap(), [0xe0, 0]);
+}
+
+#[test]
+fn a_client_that_has_said_all_hears_what_the_broker_still_says() {
+    let upstream = accepting(|mut stream| {
+        read_packet(&mut stream);
+        stream.write_all(&[0x20, 2, 0, 0]).unwrap();
+        read_rest(&mut stream);
+        stream.write_all(&PINGRESP).unwrap();
+    });
+    let gate = before(upstream, &route(""), "").start();
+    let connect = Connect::with_token(V311, &sign(&claims()));
+    let mut client = Client::connected(&gate, &connect);
+    client.0.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.read().unwrap(), PINGRESP);
+    client.assert_end();
 }
 
 #[test]

@@ -320,3 +320,34 @@ fn before_a_broker_that_reads_a_dot_as_a_slash_it_is_one() {
     other.send(publish(V5, (1, 7), "devices/ann.b/x", b""));
     assert_eq!(other.read().unwrap(), [0x40, 3, 0, 7, 0x87]);
 }
+
+#[test]
+fn wildcards_at_the_beginning_leave_out_what_is_the_brokers_own() {
+    let broker = Broker::start();
+    for wide in ["#", "+/#", "+/broker/+"] {
+        let rules = format!("mqtt: {{ publish: [ \"{wide}\" ], subscribe: [ \"{wide}\" ] }}");
+        let gate = before(broker.address, &route(&rules), "").start();
+        let mut client = Client::connected(&gate, &Connect::with_token(V5, &ann()));
+        for filter in ["$SYS/broker/x", "$share/g/$SYS/broker/x"] {
+            client.send(subscribe(V5, 9, &[filter]));
+            let answer = client.read().unwrap();
+            assert_eq!(answer, [0x90, 4, 0, 9, 0, 0x87], "{filter} within {wide}");
+        }
+        client.send(publish(V5, (1, 7), "$SYS/broker/x", b""));
+        assert_eq!(client.read().unwrap(), [0x40, 3, 0, 7, 0x87], "{wide}");
+        client.send(subscribe(V5, 9, &["a/broker/$x"]));
+        assert_eq!(client.read().unwrap(), [0x90, 4, 0, 9, 0, 1], "{wide}");
+    }
+}
+
+#[test]
+fn no_more_is_answered_at_once_than_may_wait_for_a_client() {
+    let (broker, gate) = start();
+    let mut client = Client::connected(&gate, &Connect::with_token(V5, &ann()));
+    let few = subscribe(V5, 9, &vec!["a"; 60_000]);
+    client.send(&few);
+    assert_eq!(client.read().unwrap().len(), 4 + 3 + 60_000);
+    client.send(subscribe(V5, 9, &vec!["a"; 70_000]));
+    client.assert_end();
+    assert_eq!(broker.seen().len(), 1);
+}

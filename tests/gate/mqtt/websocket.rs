@@ -27,8 +27,13 @@ struct Seen {
     messages: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
-#[expect(clippy::result_large_err, reason = "the library asks for this type")]
 fn web_broker() -> (SocketAddr, Seen) {
+    web_broker_that(&[])
+}
+
+/// One that answers the upgrade request with these headers besides.
+#[expect(clippy::result_large_err, reason = "the library asks for this type")]
+fn web_broker_that(answers: &'static [(&'static str, &'static str)]) -> (SocketAddr, Seen) {
     let seen = Seen::default();
     let record = seen.clone();
     let address = accepting(move |stream| {
@@ -42,6 +47,10 @@ fn web_broker() -> (SocketAddr, Seen) {
             response
                 .headers_mut()
                 .insert("sec-websocket-protocol", chosen);
+            for (name, value) in answers {
+                let value = HeaderValue::from_static(value);
+                response.headers_mut().insert(*name, value);
+            }
             Ok(response)
         };
         let Ok(mut socket) = accept_hdr(stream, callback) else {
@@ -123,6 +132,13 @@ fn assert_closed(socket: &mut Socket) {
     let told = socket.read().unwrap();
     assert!(told.is_close(), "{told:?}");
     assert!(socket.read().is_err());
+}
+
+/// Nothing of MQTT comes any more, and then nothing at all.
+fn assert_closed_by_force(socket: &mut Socket) {
+    while let Ok(message) = socket.read() {
+        assert!(message.is_close(), "{message:?}");
+    }
 }
 
 pub(super) fn web_gate(upstream: SocketAddr, extra: &str) -> Gate {
@@ -292,6 +308,84 @@ fn only_websockets_of_mqtt_are_served_on_its_routes() {
     let (_, agreed) = open(&gate, "/mqtt", &[("sec-websocket-protocol", "x, mqttv3.1")]).unwrap();
     assert_eq!(agreed, "mqttv3.1");
     assert_eq!(seen.heads.lock().unwrap().len(), 0);
+}
+
+#[test]
+fn what_is_no_upgrade_to_a_websocket_is_refused() {
+    let (upstream, seen) = web_broker();
+    let gate = web_gate(upstream, "");
+    let whole = [
+        ("connection", "connection: upgrade\r\n"),
+        ("upgrade", "upgrade: websocket\r\n"),
+        ("sec-websocket-version", "sec-websocket-version: 13\r\n"),
+        (
+            "sec-websocket-key",
+            "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+        ),
+        ("sec-websocket-protocol", "sec-websocket-protocol: mqtt\r\n"),
+    ];
+    let without = |left_out: &str| {
+        let lines = whole.iter().filter(|(name, _)| *name != left_out);
+        let lines: String = lines.map(|(_, line)| *line).collect();
+        gate.request("GET", "/mqtt", &lines).status
+    };
+    for (name, _) in whole {
+        assert_eq!(without(name), 400, "{name}");
+    }
+    let lines: String = whole.iter().map(|(_, line)| *line).collect();
+    let old = lines.replace("version: 13", "version: 8");
+    assert_eq!(gate.request("GET", "/mqtt", &old).status, 400);
+    assert_eq!(gate.request("POST", "/mqtt", &lines).status, 400);
+    assert_eq!(seen.heads.lock().unwrap().len(), 0);
+}
+
+#[test]
+fn what_a_client_offers_is_agreed_upon_with_the_gate_alone() {
+    let (upstream, seen) = web_broker();
+    let gate = web_gate(upstream, "");
+    let offers = [
+        ("sec-websocket-protocol", "chat, mqtt, mqttv3.1"),
+        ("sec-websocket-extensions", "permessage-deflate"),
+    ];
+    // The library refuses an extension that it did not offer itself.
+    let (mut socket, agreed) = open(&gate, "/mqtt", &offers).unwrap();
+    assert_eq!(agreed, "mqtt");
+    let connect = Connect::with_token(V311, &sign(&claims()));
+    say(&mut socket, connect.bytes());
+    assert_eq!(hear(&mut socket), [0x20, 2, 0, 0]);
+    let head = seen.heads.lock().unwrap().pop().unwrap();
+    assert!(head.contains("\nsec-websocket-protocol: mqtt\n"), "{head}");
+    assert!(!head.contains("extensions"), "{head}");
+    // What is packed nobody has agreed to.
+    std::io::Write::write_all(socket.get_mut(), &[0xc2, 0x81, 0, 0, 0, 0, 0xc0]).unwrap();
+    assert_closed_by_force(&mut socket);
+}
+
+#[test]
+fn a_broker_that_packs_what_nobody_asked_for_is_broken() {
+    let (upstream, seen) = web_broker_that(&[("sec-websocket-extensions", "permessage-deflate")]);
+    let gate = web_gate(upstream, "");
+    let (mut socket, _) = open(&gate, "/mqtt", &[OFFER]).unwrap();
+    let connect = Connect::with_token(V5, &sign(&claims()));
+    say(&mut socket, connect.bytes());
+    assert_eq!(hear(&mut socket)[3], 0x88);
+    assert_eq!(gate.exchange("/mqtt")["reason"], "upstream_broken");
+    assert_eq!(seen.messages.lock().unwrap().len(), 0);
+}
+
+#[test]
+fn a_broker_that_refuses_a_clients_own_password_says_so_itself() {
+    let broker = Broker::answering(|_| vec![0x20, 2, 0, 5]);
+    let routes = "  - { path: /mqtt, name: mqtt, upstream: app, protocol: mqtt }";
+    let gate = before(broker.address, routes, "").start();
+    let bearer = format!("Bearer {}", sign(&claims()));
+    let (mut socket, _) = open(&gate, "/mqtt", &[OFFER, ("authorization", &bearer)]).unwrap();
+    let connect = Connect::new(V311).pair("ann", "a password of the broker's");
+    say(&mut socket, connect.bytes());
+    assert_eq!(hear(&mut socket), [0x20, 2, 0, 5]);
+    assert_eq!(broker.connect(), connect.bytes());
+    let refusals = "tollgate_upstream_refusals_total{upstream=\"app\"}";
+    assert_eq!(gate.metric(refusals), 0.0);
 }
 
 #[test]
