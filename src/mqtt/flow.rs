@@ -191,6 +191,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<R, W> {
                 let header = Header::parse(&packet).ok().flatten();
                 let header = header.ok_or(Stop::Broken)?;
                 match topics.judge(&packet, header) {
+                    Verdict::Pass if good.is_empty() => good = std::mem::take(&mut packet),
                     Verdict::Pass => good.append(&mut packet),
                     Verdict::Answer(denied, answer) => {
                         tell(denied);
@@ -210,6 +211,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<R, W> {
             self.to.write_all(&good).await?;
             self.to.flush().await?;
             self.count.set(self.count.get() + good.len() as u64);
+            // What a large packet took is not kept for the next.
+            if packet.is_empty() && packet.capacity() > LARGE {
+                packet = Vec::new();
+            }
         }
         Ok(())
     }

@@ -4,9 +4,11 @@ use serde_json::{Value, json};
 
 use crate::support::gate::Gate;
 use crate::support::mqtt::{
-    Broker, Client, Connect, V5, V31, V311, VERSIONS, before, packet, publish, route, subscribe,
+    Broker, Client, Connect, V5, V31, V311, VERSIONS, before, field, packet, publish, route,
+    subscribe,
 };
 use crate::support::tokens::with_claims;
+use crate::support::wait_for;
 
 const RULES: &str = "mqtt: { danger_any_client_id: true, publish: [ \"devices/{sub}/#\", \"plant/{claim:line}/+/state\" ], \
     subscribe: [ \"devices/{sub}/#\", \"news/+\" ] }";
@@ -350,4 +352,30 @@ fn no_more_is_answered_at_once_than_may_wait_for_a_client() {
     client.send(subscribe(V5, 9, &vec!["a"; 70_000]));
     client.assert_end();
     assert_eq!(broker.seen().len(), 1);
+}
+
+#[test]
+fn a_large_packet_takes_no_memory_once_it_is_gone() {
+    let (_broker, gate) = start();
+    let memory = || gate.metric("tollgate_memory_bytes");
+    let before = memory();
+    let payload = vec![b'x'; 1_000_000];
+    for (topic, code) in [("devices/ann/x", None), ("devices/bob/x", Some(0x87))] {
+        let mut large = field(topic);
+        large.extend([0, 7, 0]);
+        large.extend(&payload);
+        let large = packet(0x32, large);
+        let mut clients: Vec<_> = (0..32)
+            .map(|_| Client::connected(&gate, &Connect::with_token(V5, &ann())))
+            .collect();
+        for client in &mut clients {
+            client.send(&large);
+            let answer = client.read().unwrap();
+            assert_eq!(answer.get(4), code.as_ref(), "{answer:?}");
+        }
+        wait_for("the memory of packets that are gone", || {
+            (memory() < before + 16.0 * 1024.0 * 1024.0).then_some(())
+        });
+        clients.iter_mut().for_each(Client::assert_alive);
+    }
 }
