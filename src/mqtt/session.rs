@@ -268,6 +268,19 @@ impl Guest {
         permit
     }
 
+    /// A CONNECT that goes on as it came, since the token stood in the upgrade request, may have a
+    /// password of the upstream's, but no token besides: that would reach the upstream.
+    async fn refuse_token(&self, connect: &Connect) -> Result<(), Reason> {
+        let password = connect.password().unwrap_or_default();
+        let Ok(password) = str::from_utf8(password) else {
+            return Ok(());
+        };
+        match self.gate.authenticate_token(&self.rules, password).await {
+            Ok(_) => Err(Reason::SeveralCredentials),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Asks the upstream, with its own credentials, and waits for its CONNACK.
     async fn open(&mut self, connect: &Connect, admitted: &Admitted) -> Result<Reached, Refusal> {
         let rules = Rc::clone(&self.rules);
@@ -286,7 +299,10 @@ impl Guest {
                 Some(packet.ok_or_else(too_long)?)
             }
             None if is_in_connect => Some(connect.with_credentials(None).ok_or_else(too_long)?),
-            None => None,
+            None => {
+                self.refuse_token(connect).await?;
+                None
+            }
         };
         let packet = replaced
             .as_ref()

@@ -389,6 +389,23 @@ fn a_broker_that_refuses_a_clients_own_password_says_so_itself() {
 }
 
 #[test]
+fn a_token_in_the_request_and_in_connect_reaches_no_broker() {
+    let broker = Broker::start();
+    let routes = "  - { path: /mqtt, name: mqtt, upstream: app, protocol: mqtt }";
+    let gate = before(broker.address, routes, "").start();
+    let token = sign(&claims());
+    let bearer = format!("Bearer {token}");
+    // The broker would get CONNECT as it came.
+    for (version, code) in [(V311, 5), (V5, 0x87)] {
+        let (mut socket, _) = open(&gate, "/mqtt", &[OFFER, ("authorization", &bearer)]).unwrap();
+        say(&mut socket, Connect::with_token(version, &token).bytes());
+        assert_eq!(hear(&mut socket)[3], code, "{version:?}");
+    }
+    assert_eq!(broker.seen(), Vec::<Vec<u8>>::new());
+    assert_eq!(gate.exchange("/mqtt")["reason"], "several_credentials");
+}
+
+#[test]
 fn one_route_serves_websockets_and_plain_connections_before_one_broker() {
     let broker = Broker::start();
     let gate = before(broker.address, &route(""), "").start();
