@@ -16,9 +16,11 @@ use crate::identity::Attempt;
 use crate::inspected::Inspect as _;
 use crate::mqtt::Version;
 use crate::mqtt::connect::Connect;
-use crate::mqtt::packet::{Header, Packets};
+use crate::mqtt::frame::Place;
+use crate::mqtt::packet::{Header, Packets, Seen};
 use crate::mqtt::pattern::{Filter, Levels, Part};
 use crate::mqtt::rules::{Topics, Verdict};
+use crate::mqtt::shape::Shape;
 use crate::mqtt::websocket::InFrames;
 use crate::server::frames::Frames;
 use crate::server::peer::TrustedProxies;
@@ -214,6 +216,44 @@ pub fn read_frames<'a>(
         data,
         answers,
         is_broken,
+    }
+}
+
+/// What is seen of packets in frames that pass as they are.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SeenPackets {
+    /// A packet's first byte, or how many bytes follow its header.
+    pub seen: Vec<Result<u8, usize>>,
+    /// How many bytes may pass.
+    pub passed: usize,
+    /// Whether they are no frames, or no packets.
+    pub is_lost: bool,
+}
+
+/// Looks for packets through the masks of frames that come in these pieces from a client, or else
+/// from an upstream.
+#[must_use]
+pub fn see_packets<'a>(
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+    is_from_client: bool,
+) -> SeenPackets {
+    let place = match is_from_client {
+        true => Place::Server,
+        false => Place::Client,
+    };
+    let (mut shape, mut seen, mut passed) = (Shape::framed(place), Vec::new(), 0);
+    for piece in pieces {
+        passed += shape.pass(piece, |what| {
+            seen.push(match what {
+                Seen::First(first) => Ok(first),
+                Seen::Remaining(remaining) => Err(remaining),
+            });
+        });
+    }
+    SeenPackets {
+        seen,
+        passed,
+        is_lost: shape.is_lost(),
     }
 }
 

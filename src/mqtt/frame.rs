@@ -4,7 +4,7 @@ use std::io;
 
 /// Which end of a WebSocket the gate is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     Client,
     Server,
 }

@@ -10,14 +10,14 @@ use super::packet::{Packets, Seen};
 
 /// Follows packets, in a few bytes of memory.
 #[derive(Clone, Debug)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     Plain(Packets),
     Framed(Framed),
 }
 
 /// Packets in frames.
 #[derive(Clone, Debug)]
-pub(super) struct Framed {
+pub(crate) struct Framed {
     frames: Frames,
     packets: Packets,
     /// A close frame has passed.
@@ -32,7 +32,7 @@ impl Shape {
     }
 
     /// As they come to the gate, which is this end of them.
-    pub(super) fn framed(place: Place) -> Self {
+    pub(crate) fn framed(place: Place) -> Self {
         Self::Framed(Framed {
             frames: Frames::new(place),
             packets: Packets::default(),
@@ -60,7 +60,7 @@ impl Shape {
     }
 
     /// Goes on over all of these bytes, or to where a close frame ends. How many that are.
-    pub(super) fn pass(&mut self, bytes: &[u8], mut see: impl FnMut(Seen)) -> usize {
+    pub(crate) fn pass(&mut self, bytes: &[u8], mut see: impl FnMut(Seen)) -> usize {
         let mut taken = 0;
         while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
             if self.has_ended() {
@@ -80,7 +80,7 @@ impl Shape {
     }
 
     /// Whether what came is no MQTT.
-    pub(super) fn is_lost(&self) -> bool {
+    pub(crate) fn is_lost(&self) -> bool {
         match self {
             Self::Plain(packets) => packets.is_lost(),
             Self::Framed(framed) => framed.is_lost || framed.packets.is_lost(),
@@ -88,7 +88,7 @@ impl Shape {
     }
 
     /// Whether a close frame has passed, behind which nothing counts.
-    pub(super) const fn has_ended(&self) -> bool {
+    pub(crate) const fn has_ended(&self) -> bool {
         match self {
             Self::Plain(_) => false,
             Self::Framed(framed) => framed.has_ended,

@@ -1,5 +1,6 @@
 //! Are the frames of a WebSocket in which MQTT travels read as RFC 6455 section 5 has them, however
-//! they are cut, and written so that they are read as what they were?
+//! they are cut, are packets found in them behind their masks, and are they written so that they are
+//! read as what they were?
 //!
 //! The first byte says how the stream is cut, and by its lowest bit whose it is: a client's or an
 //! upstream's. The stream is also taken for what is to be written.
@@ -7,7 +8,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tollgate::fuzzing::{ReadFrames, read_frames, write_frames};
+use tollgate::fuzzing::{ReadFrames, SeenPackets, read_frames, see_packets, write_frames};
 
 mod shared;
 
@@ -17,10 +18,18 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let is_from_client = seed & 1 == 0;
     let expected = read(stream, is_from_client);
+    let packets = packets(&expected);
     for (size, pieces) in [1, 3, 512, 4096, 7]
         .into_iter()
         .zip(shared::cuts(*seed, stream))
     {
+        let found = see_packets(pieces.iter().copied(), is_from_client);
+        assert_eq!(found.seen, packets.seen, "{stream:?}");
+        assert_eq!(found.is_lost, packets.is_lost, "{stream:?}");
+        assert!(
+            found.is_lost || found.passed == packets.passed,
+            "{stream:?}"
+        );
         let found = read_frames(pieces.iter().copied(), is_from_client, size);
         let ReadFrames {
             data,
@@ -52,6 +61,36 @@ struct Read {
     /// What they are to be answered with.
     answers: Vec<(u8, Vec<u8>)>,
     is_broken: bool,
+    /// How many bytes there are to where a close frame ends, if one does.
+    length: usize,
+}
+
+/// What there is to be seen of packets.
+fn packets(read: &Read) -> SeenPackets {
+    let mut found = SeenPackets {
+        seen: Vec::new(),
+        passed: read.length,
+        is_lost: read.is_broken,
+    };
+    let mut rest = &read.data[..];
+    while let Some((first, length)) = rest.split_first() {
+        found.seen.push(Ok(*first));
+        let more = length.iter().take(4).take_while(|byte| **byte & 0x80 != 0);
+        let more = more.count();
+        let last = length.get(more);
+        if more == 4 || more > 0 && last == Some(&0) {
+            found.is_lost = true;
+            break;
+        }
+        if last.is_none() {
+            break;
+        }
+        let value = |sum, byte: &u8| sum * 128 + usize::from(byte & 0x7f);
+        let remaining = length[..=more].iter().rev().fold(0, value);
+        found.seen.push(Err(remaining));
+        rest = length.get(more + 1 + remaining..).unwrap_or_default();
+    }
+    found
 }
 
 const BINARY: u8 = 2;
@@ -62,6 +101,7 @@ const PONG: u8 = 10;
 /// Reads the naive way.
 fn read(stream: &[u8], is_from_client: bool) -> Read {
     let (mut read, mut rest, mut is_fragmented) = (Read::default(), stream, false);
+    read.length = stream.len();
     while let Some((opcode, is_final, head, length)) = head(rest) {
         let Some(key) = rest.get(head - if rest[1] & 0x80 == 0 { 0 } else { 4 }..head) else {
             return read;
@@ -95,6 +135,9 @@ fn read(stream: &[u8], is_from_client: bool) -> Read {
                 _ => {}
             }
             read.controls.push((opcode, payload));
+        }
+        if is_whole && opcode == CLOSE {
+            read.length -= rest.len() - end;
         }
         if !is_whole || opcode == CLOSE {
             return read;
