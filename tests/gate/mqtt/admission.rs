@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::client::connect_tls;
 use crate::support::gate::{claims, self_signed, sign};
@@ -129,8 +129,8 @@ fn a_bad_token_is_refused_in_the_clients_version_and_reaches_no_broker() {
         }
     }
     assert_eq!(broker.seen(), Vec::<Vec<u8>>::new());
-    let line = gate.exchange("/mqtt");
-    assert_eq!(line["reason"], "malformed_token", "{line}");
+    let is_malformed = |line: &Value| line["reason"] == "malformed_token";
+    let line = gate.wait_for_log("the first row's line", is_malformed);
     assert_eq!(line["http.response.status_code"], 401, "{line}");
 }
 
