@@ -284,28 +284,55 @@ topic plant/# out 1
     assert_eq!(succeeded(&heard).trim(), "21.5");
 }
 
-/// The lines of the README that begin once broker and gate run, with what they print.
+/// The lines of the README behind those that start broker and gate, with what they print.
 #[test]
 fn the_example_of_deploy_does_what_the_readme_says() {
-    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/mosquitto");
-    let read = |name: &str| {
-        fs::read_to_string(format!("{example}/{name}")).expect("a file of the example")
-    };
+    let (_mosquitto, gate) = start_example();
+    let port = |place: &str| place.rsplit_once(':').expect("a port").1.to_owned();
+    let mqtts = gate.mqtts.clone().expect("a listener of MQTT");
+    let readme = include_str!("../README.md");
+    let (_, section) = readme.split_once("**Mosquitto.**").expect("a section");
+    let lines = section.lines().skip_while(|line| !line.starts_with("    "));
+    let lines = lines.take_while(|line| line.starts_with("    "));
+    let lines = lines.skip_while(|line| !line.contains("token mint"));
+    let script = Vec::from_iter(lines.map(str::trim)).join("\n");
+    let script = swapped(&script, &[("8883", &mqtts), ("8443", &port(&gate.https))]);
+    let python = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("python/bin");
+    let program = Path::new(GATE).parent().expect("its folder");
+    let system = std::env::var("PATH").unwrap_or_default();
+    let path = format!("{}:{}:{system}", program.display(), python.display());
+    let output = Command::new("bash")
+        .args(["-c", &script])
+        .env("PATH", path)
+        .current_dir(gate.folder.file("."))
+        .output()
+        .expect("bash");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    let heard = Vec::from_iter(said.lines().map(str::trim));
+    assert_eq!(heard, ["21.5", "22"], "{said}{errors}");
+    for told in ["Not authorized", "Client Identifier not valid"] {
+        assert!(errors.contains(told), "{told}: {said}{errors}");
+    }
+    assert!(gate.logged(|event| event["reason"] == "client_id_not_allowed"));
+}
+
+/// What `deploy/mosquitto` has, on other ports.
+fn start_example() -> (Mosquitto, Gate) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/mosquitto/secrets.sh");
     let mosquitto = Mosquitto::with_config(|folder, [plain, _]| {
         let mut secrets = Command::new("bash");
-        secrets
-            .arg(format!("{example}/secrets.sh"))
-            .arg(folder.file("."));
+        secrets.arg(script).arg(folder.file("."));
         succeeded(&secrets.output().expect("bash"));
-        swapped(&read("mosquitto.conf"), &[("1883", &plain.to_string())])
+        let config = include_str!("../deploy/mosquitto/mosquitto.conf");
+        swapped(config, &[("1883", &plain.to_string())])
     });
     let folder = Folder::create();
     for name in ["tls.crt", "tls.key", "k1", "broker-password"] {
-        let held = fs::read_to_string(mosquitto.folder.file(name)).expect("a secret");
-        folder.write(name, &held);
+        fs::copy(mosquitto.folder.file(name), folder.file(name)).expect("a secret");
     }
     let config = swapped(
-        &read("tollgate.yaml"),
+        include_str!("../deploy/mosquitto/tollgate.yaml"),
         &[
             ("0.0.0.0:8883", "127.0.0.1:0"),
             ("0.0.0.0:8443", "127.0.0.1:0"),
@@ -314,42 +341,7 @@ fn the_example_of_deploy_does_what_the_readme_says() {
         ],
     );
     folder.write("tollgate.yaml", &config);
-    let gate = Gate::start_in(folder);
-    let (mqtts, wss) = (
-        gate.mqtts.as_deref().expect("a listener of MQTT"),
-        gate.https.rsplit_once(':').expect("a port").1,
-    );
-
-    let readme = include_str!("../README.md");
-    let (_, section) = readme.split_once("**Mosquitto.**").expect("a section");
-    let lines = section.lines().skip_while(|line| !line.starts_with("    "));
-    let lines = lines.take_while(|line| line.starts_with("    "));
-    let lines = lines.skip_while(|line| !line.contains("token mint"));
-    let script = Vec::from_iter(lines.map(str::trim)).join("\n");
-    let script = swapped(&script, &[("8883", mqtts), ("8443", wss)]);
-    let python = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("python/bin");
-    let program = Path::new(GATE).parent().expect("its folder");
-    let system = std::env::var("PATH").unwrap_or_default();
-    let output = Command::new("bash")
-        .args(["-c", &script])
-        .env(
-            "PATH",
-            format!("{}:{}:{system}", program.display(), python.display()),
-        )
-        .current_dir(gate.folder.file("."))
-        .output()
-        .expect("bash");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    let heard = Vec::from_iter(said.lines().map(str::trim));
-    assert_eq!(heard, ["21.5", "22"], "{said}{errors}");
-    for (word, reason) in [
-        ("Not authorized", None),
-        ("Client Identifier not valid", Some("client_id_not_allowed")),
-    ] {
-        assert!(errors.contains(word), "{word}: {said}{errors}");
-        assert!(reason.is_none() || gate.logged(|event| event["reason"] == reason.unwrap_or("")));
-    }
+    (mosquitto, Gate::start_in(folder))
 }
 
 fn swapped(text: &str, swaps: &[(&str, &str)]) -> String {
