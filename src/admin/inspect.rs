@@ -208,8 +208,7 @@ fn walk(
         }
     }
     if route.mqtt.is_some() {
-        let place = (&**route, listener);
-        return session::walk(shared, snapshot, place, (question, head, &path), answer);
+        return session::walk(shared, snapshot, route, (question, head, &path), answer);
     }
     let presented = credential::find(head, &route.token);
     answer.credential = Some(presented.location.label());

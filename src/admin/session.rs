@@ -10,7 +10,6 @@ use crate::refusal::{Reason, Refusal};
 use crate::route::Route;
 use crate::route::path::CanonicalPath;
 use crate::route::policy;
-use crate::server::listener::Listener;
 use crate::snapshot::{Shared, Snapshot};
 
 /// What is told of a session. Lists that are not there allow anything.
@@ -49,13 +48,10 @@ impl SessionTold {
 pub(super) fn walk(
     shared: &Shared,
     snapshot: &Snapshot,
-    (route, listener): (&Route, &Listener),
+    route: &Route,
     (question, head, path): (&Question, &request::Parts, &CanonicalPath<'_>),
     answer: &mut Answer,
 ) -> Result<&'static str, Refusal> {
-    if listener.is_asked() {
-        return Err(Reason::RouteNotFound.into());
-    }
     if head.method != Method::GET {
         return Err(Reason::MalformedRequest.into());
     }

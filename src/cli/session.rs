@@ -21,9 +21,6 @@ pub(super) fn walk(
     entrance: Entrance<'_>,
     (head, path): (&request::Parts, &CanonicalPath<'_>),
 ) -> Result<(), Refusal> {
-    if entrance.listener.forward_auth.is_some() {
-        return Err(Reason::RouteNotFound.into());
-    }
     if head.method != Method::GET {
         return Err(Reason::MalformedRequest.into());
     }
