@@ -68,7 +68,8 @@ pub struct UpstreamConfig {
     /// How many unused connections each worker keeps to each address.
     #[serde(default = "default_max_idle")]
     pub max_idle: usize,
-    /// The most connections to it, over all workers, tunnels included.
+    /// The most connections to it, tunnels included, shared out among the workers: at least one
+    /// each, and rounded up.
     #[serde(default = "default_connections")]
     pub connections: usize,
     /// The most requests that wait for a connection, over all workers; further ones get 503 at
