@@ -138,7 +138,7 @@ pub(super) async fn inspect(admin: &Admin, body: &Bytes) -> Reply {
 
 /// The request as a client would send it.
 fn head(question: &Question, listener: &Listener) -> Result<request::Parts, &'static str> {
-    if let Some(path) = listener.path() {
+    if let Some(path) = &listener.mqtt {
         let is_its = question.path.trim() == path.path() && question.method == get();
         if !is_its {
             return Err(
@@ -179,7 +179,7 @@ fn walk(
     answer: &mut Answer,
 ) -> Result<&'static str, Refusal> {
     let authority = authority(head)?;
-    let is_mqtt = listener.path().is_some();
+    let is_mqtt = listener.mqtt.is_some();
     let host = match is_mqtt && question.host.trim().is_empty() {
         // Without SNI no host is asked for.
         true => Default::default(),

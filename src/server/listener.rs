@@ -40,7 +40,7 @@ pub struct Listener {
     /// What the next handshakes are done with; without it the listener speaks plain HTTP.
     pub tls: Option<ArcSwap<Tls>>,
     /// The path that connections stand for, if MQTT is spoken.
-    pub(super) mqtt: Option<Uri>,
+    pub(crate) mqtt: Option<Uri>,
     /// The address as it is written in the config.
     written: String,
     proxies: TrustedProxies,
@@ -252,12 +252,6 @@ impl Listener {
     #[must_use]
     pub const fn asker(&self) -> Option<&ForwardAuthConfig> {
         self.forward_auth.as_ref()
-    }
-
-    /// The path that its connections stand for, if MQTT is spoken.
-    #[must_use]
-    pub const fn path(&self) -> Option<&Uri> {
-        self.mqtt.as_ref()
     }
 
     /// `http` or `https`, `mqtt` or `mqtts`.
