@@ -15,6 +15,7 @@ use super::connect::{Connect, Unfit, version};
 use super::packet::Header;
 use crate::patient::Patient;
 use crate::stream::Stream;
+use crate::upstream::tunnel::GOING_AWAY;
 
 /// A stream of bytes with one end.
 pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin {
@@ -157,6 +158,4 @@ pub(super) async fn part(stream: &mut impl Wire, packet: &[u8]) {
     let _ = timeout(LAST_WORDS, parting).await;
 }
 
-/// RFC 6455 section 7.4.1.
-pub(super) const GOING_AWAY: u16 = 1001;
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);

@@ -8,11 +8,11 @@ use super::answer::Goodbye;
 use super::connect::Wish;
 use super::flow::{Down, Inserts, Stop, Up};
 use super::frame::Place;
-use super::receive::{GOING_AWAY, LAST_WORDS, Wire};
+use super::receive::{LAST_WORDS, Wire};
 use super::rules::{Denied, Topics};
 use super::shape::Shape;
 use super::websocket::NORMAL_CLOSURE;
-use crate::upstream::tunnel::{End, Rights};
+use crate::upstream::tunnel::{End, GOING_AWAY, POLICY_VIOLATION, Rights};
 
 /// A session that stands.
 pub(super) struct Session {
@@ -118,7 +118,7 @@ const fn close_code(end: End) -> u16 {
     match end {
         End::Drained => GOING_AWAY,
         End::ProtocolError => 1002,
-        End::Expired | End::Revoked | End::TopicNotAllowed => 1008,
+        End::Expired | End::Revoked | End::TopicNotAllowed => POLICY_VIOLATION,
         End::PacketTooLarge => 1009,
         End::Closed | End::Early | End::Stalled => NORMAL_CLOSURE,
     }

@@ -181,9 +181,9 @@ async fn refuse<A: Reads, B: Writes, C: Reads, D: Writes>(
 }
 
 /// RFC 6455 section 7.4.1.
-const GOING_AWAY: u16 = 1001;
+pub(crate) const GOING_AWAY: u16 = 1001;
 /// RFC 6455 section 7.4.1.
-const POLICY_VIOLATION: u16 = 1008;
+pub(crate) const POLICY_VIOLATION: u16 = 1008;
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long a client may take to answer a close frame.
 const CLOSING: Duration = Duration::from_secs(5);
